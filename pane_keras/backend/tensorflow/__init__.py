@@ -1,0 +1,1 @@
+"""TensorFlow counterparts of the functions that `pane_keras.backend` exports."""

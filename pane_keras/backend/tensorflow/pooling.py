@@ -1,0 +1,89 @@
+"""Which element a max pooling selects, rows scattered and gathered by such an index, average pooling transposed."""
+
+import itertools
+
+import tensorflow as tf
+
+from pane_keras.backend.tensorflow.linear import transpose_linear
+
+
+def max_pool_index(x, y, pool_size, strides, padding):
+    """Returns the index of the element that each window of a max pooling selects, the first one on ties.
+
+    Args:
+        x: Tensor (n, *space, channels), one to three spatial axes.
+        y: Tensor, the pooled `x`.
+        pool_size, strides: Tuples, one entry a spatial axis.
+        padding: "valid" or "same".
+
+    Returns:
+        int64 tensor with the shape of `y`: positions in the flattened sample `x[i]`.
+    """
+    if len(pool_size) == 3:
+        return _index_by_windows(x, y, pool_size, strides, padding)
+    if len(pool_size) == 1:
+        plane = max_pool_index(x[:, None], y[:, None], (1, *pool_size), (1, *strides), padding)
+        return plane[:, 0]
+    index = tf.nn.max_pool_with_argmax(x, pool_size, strides, padding.upper(), include_batch_in_index=False)[1]
+    return tf.ensure_shape(index, y.shape)
+
+
+def _index_by_windows(x, y, pool_size, strides, padding):
+    """Visits the taps of the window in order; no framework kernel gives the index in three dimensions."""
+    space, outputs = x.shape[1:-1], y.shape[1:-1]
+    position = tf.reshape(tf.range(tf.reduce_prod(x.shape[1:]), dtype=tf.int64), (1, *x.shape[1:]))
+    pads = _paddings(space, outputs, pool_size, strides, padding)
+    x = tf.pad(x, pads, constant_values=x.dtype.min)
+    position = tf.pad(position, pads, constant_values=-1)
+    index = tf.fill(tf.shape(y), tf.constant(-1, tf.int64))
+    for tap in itertools.product(*map(range, pool_size)):
+        window = (slice(None), *(slice(t, t + (o - 1) * s + 1, s) for t, o, s in zip(tap, outputs, strides)))
+        chosen = (index < 0) & (position[window] >= 0) & tf.equal(x[window], y)
+        index = tf.where(chosen, position[window], index)
+    return index
+
+
+def _paddings(space, outputs, pool_size, strides, padding):
+    totals = [max((o - 1) * s + k - n, 0) if padding == "same" else 0
+              for n, o, k, s in zip(space, outputs, pool_size, strides)]  # fmt: skip
+    return [[0, 0], *([t // 2, t - t // 2] for t in totals), [0, 0]]
+
+
+def scatter_rows(rows, index, size):
+    """Returns, for `rows` (rows, batch, m) and `index` (batch, m), the (rows, batch, size) sums at the index; m <= size."""
+    count, batch = tf.shape(rows)[0], tf.shape(rows)[1]
+    stride = size // index.shape[1]
+    window = size - (index.shape[1] - 1) * stride
+    flat = tf.reshape(rows, (count * batch, 1, -1, 1))
+    where = tf.reshape(tf.tile(tf.cast(index, tf.int64), [count, 1]), tf.shape(flat))
+    # The gradient of a max pooling is the framework's fastest scatter-add. It wants a window and a stride that turn
+    # `size` into `m`, and uses the index alone.
+    full = tf.raw_ops.MaxPoolGradWithArgmax(
+        input=tf.zeros((count * batch, 1, size, 1), rows.dtype),
+        grad=flat,
+        argmax=where,
+        ksize=[1, 1, window, 1],
+        strides=[1, 1, stride, 1],
+        padding="VALID",
+    )
+    return tf.reshape(full, (count, batch, size))
+
+
+def gather_rows(rows, index):
+    """Returns, for `rows` (rows, batch, size) and `index` (batch, m), the (rows, batch, m) entries at the index."""
+    return tf.gather(
+        rows, tf.broadcast_to(index[None], (tf.shape(rows)[0], *tf.unstack(tf.shape(index)))), batch_dims=2
+    )
+
+
+def transpose_average_pool(forward, rows, pool_size, strides, padding, shape):
+    """Returns the transpose of the average pooling `forward` (channels last) applied to `rows`."""
+    if len(pool_size) != 2:
+        return transpose_linear(forward, rows, shape)
+    return tf.raw_ops.AvgPoolGrad(
+        orig_input_shape=shape,
+        grad=rows,
+        ksize=[1, *pool_size, 1],
+        strides=[1, *strides, 1],
+        padding=padding.upper(),
+    )

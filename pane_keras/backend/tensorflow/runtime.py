@@ -1,0 +1,39 @@
+"""Facts about the run: graph or eager, tensors or not, memory."""
+
+import pathlib
+
+import tensorflow as tf
+
+
+def is_tensor(value):
+    """Returns whether `value` is a tensor of the framework."""
+    return isinstance(value, tf.Tensor)
+
+
+def is_symbolic(value):
+    """Returns whether `value` is a tensor inside a graph, which the host cannot read."""
+    return is_tensor(value) and not hasattr(value, "numpy")
+
+
+def slope(function, x):
+    """Returns the derivative of an element-by-element `function` at `x`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        y = function(x)
+    gradient = tape.gradient(y, x)
+    return tf.zeros_like(x) if gradient is None else gradient
+
+
+def static_size(size):
+    """Returns a dimension as an int, 1 where it is unknown (a batch inside a graph)."""
+    return int(size) if size is not None else 1
+
+
+def device_memory():
+    """Returns the bytes of memory that are free on the host."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 4 * 2**30
+    fields = dict(line.split(":") for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024

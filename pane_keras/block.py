@@ -1,0 +1,67 @@
+"""Rows of excitation on one leg of the network: what is pulled from a target or pushed from a source."""
+
+from typing import NamedTuple
+
+from pane_keras import backend
+from pane_keras.scaled import Scaled, add, scaled
+
+
+class Block(NamedTuple):
+    """The sum and the difference channel of rows on one leg (section 2).
+
+    The pair of positive and negative, (P, N), is carried as S = P + N and D = P - N, in which composition has no
+    cross terms. As long as nothing has told positive from negative, both channels are the same object.
+
+    Attributes:
+        sum: `Scaled` with mantissa (rows, batch, *shape).
+        difference: `Scaled` of the same shape.
+    """
+
+    sum: Scaled
+    difference: Scaled
+
+    @property
+    def split(self):
+        """Whether the two channels differ."""
+        return self.sum is not self.difference
+
+    @property
+    def rows(self):
+        """Number of rows."""
+        return self.sum.mantissa.shape[0]
+
+    @property
+    def shape(self):
+        """Sizes of the legs (channel, batch, row, unit), as opt_einsum reads them."""
+        rows, batch, *rest = self.sum.mantissa.shape
+        units = 1
+        for size in rest:
+            units *= backend.static_size(size)
+        return 2, backend.static_size(batch), backend.static_size(rows), units
+
+    def each(self, on_sum, on_difference=None):
+        """Returns the block with `on_sum` applied to S and `on_difference` (default: the same) to D."""
+        s = on_sum(self.sum)
+        if on_difference is None and not self.split:
+            return Block(s, s)
+        return Block(s, (on_difference or on_sum)(self.difference))
+
+
+def closing(weights):
+    """Returns the block that closes a leg with `weights`, a tensor (rows, batch, *shape).
+
+    A unit excites itself positively, so P = weights, N = 0 and S = D = weights. Weights on several units are the
+    linear combination of the units' rows.
+    """
+    start = scaled(weights)
+    return Block(start, start)
+
+
+def accumulate(blocks):
+    """Returns the sum of blocks that meet at a junction of the graph, aligned channel by channel."""
+    if len(blocks) == 1:
+        return blocks[0]
+    s = add([b.sum for b in blocks])
+    if not any(b.split for b in blocks):
+        return Block(s, s)
+    return Block(s, add([b.difference for b in blocks]))

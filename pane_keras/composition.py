@@ -1,0 +1,111 @@
+"""Excitations composed over the graph: chains between junctions contract, blocks that meet at a junction add up.
+
+Paths are never enumerated: a sweep visits every junction once, in reverse topological order for a pull and in
+topological order for a push, so its cost is linear in the number of layers.
+"""
+
+from dataclasses import dataclass
+
+from pane_keras.block import accumulate
+from pane_keras.contraction import pull_chain, push_chain
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Operands between two junctions, listed from source to target."""
+
+    source: int
+    target: int
+    operands: tuple
+
+
+class Composition:
+    """The excitations on all paths between source slots and one target slot.
+
+    Args:
+        record: What a forward pass recorded.
+        sources: Slots that the rows end on (or start from).
+        target: Slot that the rows start from (or end on).
+    """
+
+    def __init__(self, record, sources, target):
+        self.sources = tuple(sources)
+        self.target = target
+        edges = _between(record.edges, self.sources, target)
+        self.connected = bool(edges) or target in self.sources
+        self.chains = tuple(_chains(_unmasked(record, edges, self.sources), {*self.sources, target}))
+
+    def pull(self, block):
+        """Returns {source: block} for a block on the target's leg; sources without a path are missing."""
+        return self._sweep({self.target: [block]}, pull=True, ends=self.sources)
+
+    def push(self, block):
+        """Returns the block on the target's leg for a block on the leg of the one source."""
+        return self._sweep({self.sources[0]: [block]}, pull=False, ends=(self.target,))[self.target]
+
+    def _sweep(self, arrived, pull, ends):
+        done = {}
+        for junction, chains in _visits(self.chains, pull):
+            block = accumulate(arrived.pop(junction))
+            done[junction] = block if junction in ends else None
+            for chain in chains:
+                contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
+                arrived.setdefault(end, []).append(contract(block, chain.operands))
+        done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
+        return {end: done[end] for end in ends if end in done}
+
+
+def _visits(chains, pull):
+    """Yields (junction, chains that leave it in the direction of the sweep) in the order of the sweep."""
+    leaving = {}
+    for chain in chains:
+        leaving.setdefault(chain.target if pull else chain.source, []).append(chain)
+    return sorted(leaving.items(), reverse=pull)
+
+
+def _between(edges, sources, target):
+    """Returns the edges on a path from a source to the target, in topological order."""
+    reached = set(sources)
+    forward = []
+    for edge in edges:
+        if edge.source in reached:
+            reached.add(edge.target)
+            forward.append(edge)
+    needed = {target}
+    kept = []
+    for edge in reversed(forward):
+        if edge.target in needed:
+            needed.add(edge.source)
+            kept.append(edge)
+    return kept[::-1]
+
+
+def _unmasked(record, edges, sources):
+    """Yields (source, target, operand) with the masks left out that a neighbour's zeros repeat.
+
+    At a source of the query nothing comes before, so there the masks stay.
+    """
+    for edge in edges:
+        slot, operand = record.slots[edge.source], edge.operand
+        if edge.source not in sources:
+            operand = operand.without_masks(slot.blocks_sum, slot.blocks_difference)
+        yield edge.source, edge.target, operand
+
+
+def _chains(edges, ends):
+    edges = list(edges)
+    into, out_of = {}, {}
+    for edge in edges:
+        into.setdefault(edge[1], []).append(edge)
+        out_of.setdefault(edge[0], []).append(edge)
+
+    def junction(slot):
+        return slot in ends or len(into.get(slot, ())) != 1 or len(out_of.get(slot, ())) != 1
+
+    for source, target, operand in edges:
+        if junction(source):
+            operands = [operand]
+            while not junction(target):
+                _, target, operand = out_of[target][0]
+                operands.append(operand)
+            yield Chain(source, target, tuple(operands))

@@ -1,0 +1,224 @@
+"""`Excitation`: the positive and negative excitation between two layers, asked for as maps, effects or densely."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from pane_keras import backend
+from pane_keras.block import Block, closing
+from pane_keras.composition import Composition
+from pane_keras.errors import DenseSizeError, NoPathError, TargetError
+from pane_keras.expression import Expression
+from pane_keras.maps import ExcitationMap, map_of
+from pane_keras.scaled import Scaled
+from pane_keras.selection import one_hot_rows, unit_rows, weight_rows
+
+_SHARE_OF_MEMORY = 0.25
+_ROWS_PER_BLOCK = 256
+
+
+class Excitation:
+    """Everything that one layer excites in another, over all paths of the graph. Made by `Trace.between`.
+
+    Args:
+        record: What the forward pass recorded.
+        source, target: Slots.
+        names: (source, target), as the user calls them.
+
+    Raises:
+        NoPathError: No excitation leads from the source to the target.
+    """
+
+    def __init__(self, record, source, target, names):
+        self._record = record
+        self.source, self.target = names
+        self._from, self._to = record.slots[source].value, record.slots[target].value
+        self._composition = Composition(record, (source,), target)
+        if not self._composition.connected:
+            raise NoPathError(
+                f"No path leads from {self.source!r} to {self.target!r}: nothing that {self.source!r} emits excites "
+                f"{self.target!r}. Swap the two, or choose a source that {self.target!r} depends on."
+            )
+
+    @property
+    def source_shape(self):
+        """Shape of one sample of the source layer's output."""
+        return tuple(self._from.shape[1:])
+
+    @property
+    def target_shape(self):
+        """Shape of one sample of the target layer's output."""
+        return tuple(self._to.shape[1:])
+
+    def map(self, target=None, *, weights=None):
+        """Returns what in the source excites units of the target, as an `ExcitationMap` over the source.
+
+        Args:
+            target: One unit, a tuple with an index for each axis of the target (or an int, if it has one axis); or
+                a list of units.
+            weights: Instead of units, weights of the target's shape, with or without the batch axis. The map is the
+                same linear combination of the units' maps.
+
+        Returns:
+            Maps (batch, *source shape); (batch, n, *source shape) for a list of n units.
+
+        Raises:
+            TargetError: The selection does not fit the target.
+        """
+        rows, several = _rows(target, weights, self._to, self.target, "target")
+        (block,) = self._composition.pull(closing(rows)).values()
+        of = f"{self.target}{'' if target is None else f'[{target}]'}"
+        return map_of(block, several, signal=self._from, over=self.source, of=of)
+
+    def effect(self, source=None, *, weights=None):
+        """Returns what units of the source excite in the target, as an `ExcitationMap` over the target.
+
+        Args:
+            source: One unit or a list of units of the source, as in `map`.
+            weights: Instead of units, weights of the source's shape.
+
+        Raises:
+            TargetError: The selection does not fit the source.
+        """
+        rows, several = _rows(source, weights, self._from, self.source, "source")
+        block = self._composition.push(closing(rows))
+        return map_of(block, several, signal=self._to, over=self.target, of=self.source)
+
+    def dense(self, max_bytes=None):
+        """Returns all coefficients of the pair as a `DenseExcitation`, which unpacks to (positive, negative).
+
+        Args:
+            max_bytes: Largest size of the result; by default a quarter of the free memory.
+
+        Raises:
+            DenseSizeError: The result would be larger.
+        """
+        self._refuse_size(_SHARE_OF_MEMORY * backend.device_memory() if max_bytes is None else max_bytes)
+        pull = math.prod(self.target_shape) <= math.prod(self.source_shape)
+        block = self._rows_of_target() if pull else _transposed(self._rows_of_source(), self._from, self._to)
+        flat = map_of(block, True, signal=self._from, over=self.source, of=self.target)
+        return _folded(flat, self.target_shape, self.source_shape)
+
+    def expression(self):
+        """Returns the `Expression` of the pair: einsum, operands, path, FLOPs and largest intermediate of each chain."""
+        return Expression(self._composition.chains, self.source, self.target)
+
+    def __repr__(self):
+        return f"Excitation({self.source!r} {self.source_shape} -> {self.target!r} {self.target_shape})"
+
+    def _refuse_size(self, limit):
+        batch = backend.static_size(self._from.shape[0])
+        units = math.prod(self.target_shape) * math.prod(self.source_shape)
+        size = 3 * batch * units * self._itemsize()
+        if size > limit:
+            raise DenseSizeError(
+                f"The dense pair {self.source!r} -> {self.target!r} has positive, negative and sum of shape "
+                f"{(batch, *self.target_shape, *self.source_shape)}: {size / 2**30:.3g} GiB, over the limit of "
+                f"{limit / 2**30:.3g} GiB. Ask for map(target=...) or effect(source=...), or raise max_bytes."
+            )
+
+    def _itemsize(self):
+        return np.dtype(str(self._from.dtype).split("'")[-2] if "'" in str(self._from.dtype) else "float32").itemsize
+
+    def _rows_of_target(self):
+        return _in_blocks(self._to, lambda rows: next(iter(self._composition.pull(closing(rows)).values())))
+
+    def _rows_of_source(self):
+        return _in_blocks(self._from, lambda rows: self._composition.push(closing(rows)))
+
+
+class DenseExcitation(ExcitationMap):
+    """All coefficients of a pair: (batch, *target shape, *source shape). Unpacks to (positive, negative).
+
+    The scales are (batch, *target shape): one for each unit of the target.
+    """
+
+    def __iter__(self):
+        return iter((self.positive, self.negative))
+
+
+class ExcitationView:
+    """E+ or E- of one layer: a lazy view that becomes an array only when asked.
+
+    Args:
+        excitation: The layer's own `Excitation`, from one of its inputs to its output.
+        part: "positive" or "negative".
+
+    Attributes:
+        shape: (batch, *output shape, *input shape).
+    """
+
+    def __init__(self, excitation, part):
+        self.excitation, self.part = excitation, part
+        self.shape = (excitation._from.shape[0], *excitation.target_shape, *excitation.source_shape)
+
+    def dense(self, max_bytes=None):
+        """Returns the tensor of coefficients. Raises DenseSizeError over `max_bytes`."""
+        return getattr(self.excitation.dense(max_bytes), self.part)
+
+    def map(self, target=None, *, weights=None):
+        """Returns the tensor (batch, *input shape) of coefficients for units of the output, as `Excitation.map`."""
+        return getattr(self.excitation.map(target, weights=weights), self.part)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.dense(), dtype=dtype)
+
+    def __repr__(self):
+        return f"ExcitationView({self.part} of {self.excitation.target!r}, shape={self.shape})"
+
+
+def views(record, sources, target, name, several):
+    """Returns (positive, negative) views of a layer; lists with one view an input where it has several."""
+    pairs = [Excitation(record, source, target, (f"input {k} of {name}", name)) for k, source in enumerate(sources)]
+    positive, negative = ([ExcitationView(pair, part) for pair in pairs] for part in ("positive", "negative"))
+    return (positive, negative) if several else (positive[0], negative[0])
+
+
+def _rows(units, weights, tensor, layer, word):
+    if (units is None) == (weights is None):
+        raise TargetError(f"Expected either {word}= or weights=, to say which units of {layer!r} are meant.")
+    return (weight_rows(weights, tensor, layer), False) if units is None else unit_rows(units, tensor, layer)
+
+
+def _in_blocks(tensor, query):
+    """Runs a query for every unit of a layer, some rows at a time, and returns one block."""
+    size = math.prod(tensor.shape[1:])
+    blocks = []
+    for start in range(0, size, _ROWS_PER_BLOCK):
+        blocks.append(query(one_hot_rows(np.arange(start, min(start + _ROWS_PER_BLOCK, size)), tensor)))
+    return _joined(blocks)
+
+
+def _joined(blocks):
+    def join(parts):
+        return Scaled(
+            ops.concatenate([p.mantissa for p in parts], axis=0),
+            ops.concatenate([p.exponent for p in parts], axis=0),
+            1,
+        )
+
+    s = join([b.sum for b in blocks])
+    return Block(s, join([b.difference for b in blocks])) if any(b.split for b in blocks) else Block(s, s)
+
+
+def _transposed(block, source, target):
+    """Turns rows of the source over the target into rows of the target over the source, with a scale a row."""
+    return block.each(lambda t: _transposed_rows(t, source, target))
+
+
+def _transposed_rows(t, source, target):
+    batch = ops.shape(source)[0]
+    top = ops.max(t.exponent, axis=0)
+    factor = backend.power_of_two(t.exponent - top[None], t.mantissa.dtype)
+    flat = ops.reshape(t.mantissa, (*ops.shape(t.exponent), -1)) * factor[..., None]
+    rows = ops.transpose(flat, (2, 1, 0))
+    exponent = ops.broadcast_to(top[None], (ops.shape(rows)[0], batch))
+    return Scaled(ops.reshape(rows, (-1, batch, *source.shape[1:])), exponent, 1)
+
+
+def _folded(flat, target_shape, source_shape):
+    batch = ops.shape(flat.sum)[0]
+    parts = [ops.reshape(t, (batch, *target_shape, *source_shape)) for t in (flat.positive, flat.negative, flat.sum)]
+    scales = [ops.reshape(t, (batch, *target_shape)) for t in (flat.log2_scale, flat.sum_log2_scale)]
+    return DenseExcitation(*parts, *scales, flat.signal, flat.over, flat.of)

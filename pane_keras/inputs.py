@@ -1,0 +1,100 @@
+"""What a user passes to a model, checked and turned into the tensors that the model computes with."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from pane_keras import backend
+from pane_keras.errors import InputError, NonFiniteError
+
+
+def prepare_inputs(graph, model_name, inputs):
+    """Returns the flat list of input tensors, each cast to its input's dtype.
+
+    Args:
+        graph: Graph of the model.
+        model_name: For the messages.
+        inputs: A tensor or array, or a list or dict of them, structured as the model's inputs.
+
+    Raises:
+        InputError: Wrong structure, number, dtype or shape.
+        NonFiniteError: An input holds a NaN or an infinity.
+    """
+    flat = _flatten(graph, model_name, inputs)
+    return [_tensor(value, spec, model_name) for value, spec in zip(flat, graph.specs)]
+
+
+def refuse_nonfinite_weights(model):
+    """Raises NonFiniteError, with the weight's path, where a weight of `model` holds a NaN or an infinity."""
+    for variable in model.variables:
+        value = ops.convert_to_tensor(variable)
+        if keras.backend.is_float_dtype(value.dtype) and not backend.is_symbolic(value) and not _finite(value):
+            raise NonFiniteError(
+                f"Weight {variable.path!r} of model {model.name!r} holds a NaN or an infinity, so no map of it would mean "
+                "anything. Load or train the weights again."
+            )
+
+
+def _flatten(graph, model_name, inputs):
+    if isinstance(inputs, dict) and len(graph.specs) >= 1 and not isinstance(graph.structure, dict):
+        inputs = _by_name(graph, model_name, inputs)
+    flat = inputs if isinstance(inputs, (list, tuple)) and len(graph.specs) > 1 else None
+    if flat is None:
+        flat = tree.flatten(inputs) if isinstance(inputs, dict) else [inputs]
+    if isinstance(graph.structure, dict) and (not isinstance(inputs, dict) or set(inputs) != set(graph.structure)):
+        raise InputError(
+            f"Model {model_name!r} expects a dict with the keys {sorted(graph.structure)}. "
+            f"Received: {sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__}."
+        )
+    if len(flat) != len(graph.specs):
+        raise InputError(
+            f"Model {model_name!r} expects {len(graph.specs)} input(s): {', '.join(graph.inputs)}. Received: {len(flat)}."
+        )
+    return flat
+
+
+def _by_name(graph, model_name, inputs):
+    if set(inputs) != set(graph.inputs):
+        raise InputError(
+            f"Model {model_name!r} expects the inputs {list(graph.inputs)}. Received a dict with the keys {list(inputs)}."
+        )
+    named = [inputs[name] for name in graph.inputs]
+    return named if len(named) > 1 else named[0]
+
+
+def _tensor(value, spec, model_name):
+    try:
+        tensor = value if backend.is_tensor(value) else ops.convert_to_tensor(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"Input {spec.name!r} of model {model_name!r} expects numbers of shape {spec.shape}. "
+            f"Received: {type(value).__name__} that is no array ({error})."
+        ) from None
+    if keras.backend.standardize_dtype(tensor.dtype) in ("string", "complex64", "complex128"):
+        raise InputError(
+            f"Input {spec.name!r} of model {model_name!r} expects real numbers. Received: dtype {tensor.dtype}."
+        )
+    _check_shape(tensor, spec, model_name)
+    tensor = ops.cast(tensor, spec.dtype)
+    if not backend.is_symbolic(tensor) and not _finite(tensor):
+        raise NonFiniteError(
+            f"Input {spec.name!r} of model {model_name!r} holds a NaN or an infinity. Remove it first."
+        )
+    return tensor
+
+
+def _check_shape(tensor, spec, model_name):
+    shape = tuple(tensor.shape)
+    fits = len(shape) == len(spec.shape) and all(
+        want is None or have is None or want == have for want, have in zip(spec.shape, shape)
+    )
+    if not fits or 0 in shape:
+        hint = " Add the batch axis: x[None]." if len(shape) + 1 == len(spec.shape) else ""
+        raise InputError(
+            f"Input {spec.name!r} of model {model_name!r} expects the shape {tuple(spec.shape)} (None is any size above 0). "
+            f"Received: {shape}.{hint}"
+        )
+
+
+def _finite(tensor):
+    return bool(ops.all(ops.isfinite(tensor)))

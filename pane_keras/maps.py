@@ -1,0 +1,78 @@
+"""`ExcitationMap`: positive, negative and sum over a layer's units, with their power-of-two scales."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
+
+
+@dataclass(frozen=True)
+class ExcitationMap:
+    """Excitation coefficients over the units of one layer.
+
+    Positive means towards the sign that the explained unit has without its bias: for a unit below zero, `positive`
+    is evidence for keeping it below zero. Coefficients carry the sign of the signal that they multiply as well;
+    `contribution` has the sign of the effect alone.
+
+    Attributes:
+        positive, negative: POS and NEG, tensors (batch, *shape), or (batch, n, *shape) for a list of n units, in
+            units of `2**log2_scale`.
+        sum: POS + NEG from the sum chain, in units of `2**sum_log2_scale`. On a deep network it is many orders of
+            magnitude smaller than either part, so adding the parts up in float32 would give rounding noise (section 4).
+        log2_scale: int32 tensor (batch,) or (batch, n): 0 wherever the true values fit in float32.
+        sum_log2_scale: The same for `sum`.
+        signal: The layer's output at the sample, (batch, *shape), or None.
+        over, of: What the map lies over and what it explains, in words.
+    """
+
+    positive: object
+    negative: object
+    sum: object
+    log2_scale: object
+    sum_log2_scale: object
+    signal: object = None
+    over: str = ""
+    of: str = ""
+
+    def contribution(self, x=None):
+        """Returns coefficient times signal: what each unit adds to the explained unit, in the same scales.
+
+        Args:
+            x: Tensor (batch, *shape); by default the signal at which the map was taken.
+        """
+        x = ops.cast(self.signal if x is None else x, self.sum.dtype)
+        x = x[:, None] if len(self.sum.shape) > len(x.shape) else x
+        parts = (self.positive * x, self.negative * x, self.sum * x)
+        return ExcitationMap(*parts, self.log2_scale, self.sum_log2_scale, self.signal, self.over, self.of)
+
+    def __repr__(self):
+        scale = "" if not _host(self.log2_scale).any() else f", log2_scale={_host(self.log2_scale).tolist()}"
+        return f"ExcitationMap(of {self.of}, over {self.over}, shape={tuple(self.sum.shape)}{scale})"
+
+
+def map_of(block, several, **words):
+    """Returns the `ExcitationMap` of a block, (rows, batch, *shape), as batch first.
+
+    Args:
+        block: What a query ended with.
+        several: Whether to keep the axis of the rows.
+        **words: The attributes `signal`, `over` and `of`.
+    """
+    s = normalized(block.sum)
+    positive, negative = half_sum_and_difference(s, block.difference if block.split else s)
+    parts = [unscaled(positive, positive.exponent), unscaled(negative, positive.exponent), unscaled(s)]
+    (p, log2_scale), (n, _), (total, sum_scale) = [tuple(_batch_first(t, several) for t in part) for part in parts]
+    return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
+
+
+def _batch_first(tensor, several):
+    return ops.swapaxes(tensor, 0, 1) if several else tensor[0]
+
+
+def _host(scale):
+    try:
+        return np.asarray(scale)
+    except (NotImplementedError, TypeError):  # inside a graph the host has no values
+        return np.zeros(1)

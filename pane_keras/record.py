@@ -1,0 +1,78 @@
+"""What one forward pass records: values on slots, and excitations as edges between them."""
+
+from dataclasses import dataclass, field
+
+from pane_keras.operand import Operand
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value of the forward pass: what one stage of a layer emitted.
+
+    Attributes:
+        index: Position in topological order.
+        value: Tensor (batch, *shape).
+        nonnegative: No entry is below zero, whatever the input.
+        blocks_sum, blocks_difference: The S or D of every excitation into this slot is zero wherever the value is,
+            so a mask on what leaves it would repeat theirs.
+    """
+
+    index: int
+    value: object
+    nonnegative: bool = False
+    blocks_sum: bool = False
+    blocks_difference: bool = False
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One excitation between two slots."""
+
+    source: int
+    target: int
+    operand: Operand
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a layer: `value = sum of its edges applied to their signals + bias`.
+
+    Attributes:
+        name: The layer it belongs to.
+        output: Slot that it writes.
+        edges: Excitations into it.
+        bias: Function without arguments that returns what does not multiply the input, or None for zero. It comes
+            from parameters, f(0) or held statistics, so that completeness can be checked.
+        head: A softmax or sigmoid, left out of the maps where it ends the model.
+    """
+
+    name: str
+    output: int
+    edges: tuple
+    bias: object = None
+    head: bool = False
+
+
+@dataclass
+class Record:
+    """Slots, edges and stages in the order in which the forward pass made them."""
+
+    slots: list = field(default_factory=list)
+    stages: list = field(default_factory=list)
+    name: str = ""
+
+    def slot(self, value, **flags):
+        """Adds a value and returns its slot."""
+        self.slots.append(Slot(len(self.slots), value, **flags))
+        return self.slots[-1]
+
+    def stage(self, inputs, output, operands, bias=None, head=False):
+        """Adds the stage that wrote `output` from the slots `inputs`, with one operand an input."""
+        edges = tuple(Edge(i.index, output.index, o) for i, o in zip(inputs, operands, strict=True))
+        self.stages.append(Stage(self.name, output.index, edges, bias, head))
+        return output
+
+    @property
+    def edges(self):
+        """All edges, in topological order of their targets."""
+        return [edge for stage in self.stages for edge in stage.edges]

@@ -1,0 +1,84 @@
+"""Convolutions: o' = x * kernel, never unfolded. Their transposes are native kernels of the framework."""
+
+import keras
+from keras import ops
+
+from pane_keras import backend
+from pane_keras.backend import Geometry
+from pane_keras.pieces import linear, sequence
+from pane_keras.registry import activation_piece, register
+from pane_keras.rules.dense import layer_bias, refuse_quantized
+
+
+@register(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+def convolution(layer, inputs):
+    """o' = the convolution of x with the kernel, with any stride, padding, dilation and groups."""
+    refuse_quantized(layer)
+    geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format, layer.groups)
+    stage = linear(
+        lambda x, kernel: backend.convolve(x, kernel, geometry),
+        ops.convert_to_tensor(layer.kernel),
+        channel_bias(layer, layer_bias(layer)),
+        transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, geometry, shape),
+        kind="convolution",
+    )
+    return sequence(stage, activation_piece(layer.activation, layer.name))
+
+
+@register(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+def depthwise(layer, inputs):
+    """o' = each channel convolved with its own kernels."""
+    stage = _depthwise(layer, layer.kernel, layer_bias(layer))
+    return sequence(stage, activation_piece(layer.activation, layer.name))
+
+
+@register(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+def separable(layer, inputs):
+    """Two stages: depthwise, then one by one. As one stage the signs of what lies between would be lost."""
+    pointwise = Geometry((1,) * layer.rank, "valid", (1,) * layer.rank, layer.data_format)
+    mixing = linear(
+        lambda x, kernel: backend.convolve(x, kernel, pointwise),
+        ops.convert_to_tensor(layer.pointwise_kernel),
+        channel_bias(layer, layer_bias(layer)),
+        transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, pointwise, shape),
+        kind="pointwise convolution",
+    )
+    return sequence(_depthwise(layer, layer.depthwise_kernel), mixing, activation_piece(layer.activation, layer.name))
+
+
+@register(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+def transposed(layer, inputs):
+    """o' = the transpose of a convolution, so its own transpose is that convolution."""
+
+    def forward(x, kernel):
+        return ops.conv_transpose(
+            x,
+            kernel,
+            strides=layer.strides,
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+
+    bias = channel_bias(layer, layer_bias(layer))
+    stage = linear(forward, ops.convert_to_tensor(layer.kernel), bias, kind="transposed convolution")
+    return sequence(stage, activation_piece(layer.activation, layer.name))
+
+
+def channel_bias(layer, bias):
+    """Returns a bias, one entry a channel, so shaped that it broadcasts in the layer's data format."""
+    if bias is None or layer.data_format == "channels_last":
+        return bias
+    return ops.reshape(bias, (1, -1, *[1] * layer.rank))
+
+
+def _depthwise(layer, kernel, bias=None):
+    geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format)
+    return linear(
+        lambda x, kernel: backend.convolve_depthwise(x, kernel, geometry),
+        ops.convert_to_tensor(kernel),
+        channel_bias(layer, bias),
+        transpose=lambda rows, kernel, shape: backend.transpose_depthwise(rows, kernel, geometry, shape),
+        kind="depthwise convolution",
+    )

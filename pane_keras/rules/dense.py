@@ -1,0 +1,50 @@
+"""Dense layers: o' = x W, o = f(o' + b)."""
+
+import keras
+from keras import ops
+
+from pane_keras.errors import UnsupportedLayerError
+from pane_keras.pieces import linear, sequence
+from pane_keras.registry import activation_piece, register
+
+
+@register(keras.layers.Dense)
+def dense(layer, inputs):
+    """o'_j = sum_i x_i W_ij."""
+    refuse_quantized(layer)
+    kernel = ops.convert_to_tensor(layer.kernel)
+    return sequence(
+        linear(ops.matmul, kernel, layer_bias(layer), transpose=_transposed_matmul, kind="dense"),
+        activation_piece(layer.activation, layer.name),
+    )
+
+
+@register(keras.layers.EinsumDense)
+def einsum_dense(layer, inputs):
+    """o' = einsum(equation, x, W)."""
+    refuse_quantized(layer)
+    equation = layer.equation
+    kernel = ops.convert_to_tensor(layer.kernel)
+    return sequence(
+        linear(lambda x, kernel: ops.einsum(equation, x, kernel), kernel, layer_bias(layer), kind="einsum dense"),
+        activation_piece(layer.activation, layer.name),
+    )
+
+
+def layer_bias(layer):
+    """Returns the layer's bias as a tensor, or None."""
+    return None if layer.bias is None else ops.convert_to_tensor(layer.bias)
+
+
+def refuse_quantized(layer):
+    """Raises where the kernel is stored as integers, whose product is rounded on the way."""
+    if getattr(layer, "quantization_mode", None):
+        raise UnsupportedLayerError(
+            f"Layer {layer.name!r} is quantized ({layer.quantization_mode}), so it rounds and is not linear at a sample. "
+            "Wrap the model before it is quantized."
+        )
+
+
+def _transposed_matmul(rows, kernel, shape):
+    del shape
+    return ops.matmul(rows, ops.transpose(kernel))

@@ -1,0 +1,120 @@
+"""Layers with several inputs. For sums the sign of o' is that of the total."""
+
+import keras
+from keras import ops
+
+from pane_keras import pieces
+from pane_keras.operand import unbroadcast
+from pane_keras.registry import register
+
+
+@register(keras.layers.Add)
+def add(layer, inputs):
+    """y = sum of the inputs, broadcast to one another."""
+    return pieces.nonnegative_sum(_total, _broadcast_parts(inputs), kind="add")
+
+
+@register(keras.layers.Average)
+def average(layer, inputs):
+    """y = sum of the inputs / n."""
+    n = len(inputs)
+    parts = [
+        (lambda x, f=f: f(x) / n, lambda rows, shape, t=t: t(rows, shape) / n) for f, t in _broadcast_parts(inputs)
+    ]
+    return pieces.nonnegative_sum(lambda *xs: _total(*xs) / n, parts, kind="average")
+
+
+@register(keras.layers.Subtract)
+def subtract(layer, inputs):
+    """y = x_1 - x_2: coefficients 1 and -1."""
+    parts = [
+        (
+            lambda x, kernel, f=f: f(x) * kernel,
+            lambda rows, kernel, shape, t=t: t(rows, shape) * kernel,
+            ops.convert_to_tensor(sign, dtype=inputs[0].dtype),
+        )
+        for (f, t), sign in zip(_broadcast_parts(inputs), (1.0, -1.0))
+    ]
+    return pieces.signed_sum(lambda a, b: a - b, parts, kind="subtract")
+
+
+@register(keras.layers.Multiply)
+def multiply(layer, inputs):
+    """y = x_1 ... x_n: each factor gets (product of the others) / n."""
+    return pieces.gate()
+
+
+@register(keras.layers.Maximum)
+def maximum(layer, inputs):
+    """1 at the largest input, the first one on ties."""
+    return pieces.choice(lambda *xs: _fold(ops.maximum, xs), _first_equal, kind="maximum")
+
+
+@register(keras.layers.Minimum)
+def minimum(layer, inputs):
+    """1 at the smallest input, the first one on ties."""
+    return pieces.choice(lambda *xs: _fold(ops.minimum, xs), _first_equal, kind="minimum")
+
+
+@register(keras.layers.Concatenate)
+def concatenate(layer, inputs):
+    """Every output is one input: a slice of the output pulls it back."""
+    axis = layer.axis % len(inputs[0].shape)
+    sizes = [x.shape[axis] for x in inputs]
+    parts = [_placed(axis, sum(sizes[:k]), sizes[k], sum(sizes)) for k in range(len(inputs))]
+    return pieces.nonnegative_sum(lambda *xs: ops.concatenate(xs, axis=axis), parts, copies=True, kind="concatenate")
+
+
+def _total(*xs):
+    return _fold(lambda a, b: a + b, xs)
+
+
+def _fold(function, xs):
+    result = xs[0]
+    for x in xs[1:]:
+        result = function(result, x)
+    return result
+
+
+def _first_equal(*tensors):
+    *xs, y = tensors
+    masks, free = [], ops.ones_like(y)
+    for x in xs:
+        masks.append(free * ops.cast(ops.equal(x, y), y.dtype))
+        free = free - masks[-1]
+    return masks
+
+
+def _broadcast_parts(inputs):
+    """One (forward, transpose) an input: broadcast to the common shape, and the sum over what was broadcast."""
+    rank = max(len(x.shape) for x in inputs)
+    common = [max((x.shape[i - rank] for x in inputs if len(x.shape) + i >= rank), key=lambda s: s != 1)
+              for i in range(rank)]  # fmt: skip
+    return [_broadcast_part(x, tuple(common[1:])) for x in inputs]
+
+
+def _broadcast_part(x, common):
+    own = tuple(x.shape[1:])
+    if own == common:
+        return (lambda x: x), (lambda rows, shape: rows)
+    lead = len(common) - len(own)
+
+    def forward(x):
+        n = ops.shape(x)[0]
+        x = ops.reshape(x, (n, *[1] * lead, *own)) if lead else x
+        return ops.broadcast_to(x, (n, *common))
+
+    return forward, lambda rows, shape: unbroadcast(rows[None], own)[0]
+
+
+def _placed(axis, start, size, total):
+    def forward(x):
+        padding = [[start, total - start - size] if i == axis else [0, 0] for i in range(len(x.shape))]
+        return ops.pad(x, padding)
+
+    def transpose(rows, shape):
+        index = [slice(None)] * len(rows.shape)
+        index[axis] = slice(start, start + size)
+        return rows[tuple(index)]
+
+    return forward, transpose

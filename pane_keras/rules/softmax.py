@@ -1,0 +1,47 @@
+"""Softmax and sparsemax inside a model: what normalises them is held fixed."""
+
+from keras import ops
+
+from pane_keras.pieces import elementwise
+
+
+def softmax_piece(function, axis):
+    """Returns the piece of y = e^x / Z with the normaliser Z and the mean m of the inputs held fixed.
+
+    c = (y - e^m / Z) / (x - m), b = e^m / Z - c m. With u = x - m, c = e^m / Z expm1(u) / u near u = 0 and the
+    quotient itself away from it, so nothing cancels and nothing overflows.
+    """
+
+    def held(x):
+        mean = ops.mean(x, axis=axis, keepdims=True)
+        return mean, ops.exp(mean - ops.logsumexp(x, axis=axis, keepdims=True))
+
+    def coefficient(x, y):
+        mean, level = held(x)
+        u = x - mean
+        zero = ops.equal(u, 0)
+        divisor = ops.where(zero, ops.ones_like(u), u)
+        near = level * ops.where(zero, ops.ones_like(u), ops.expm1(ops.clip(u, -1, 1)) / divisor)
+        return ops.where(ops.abs(u) < 1, near, (y - level) / divisor)
+
+    def bias(x, y):
+        mean, level = held(x)
+        return level - coefficient(x, y) * mean
+
+    return elementwise(function, coefficient, bias=bias, nonnegative=True, bounded=True, head=True, kind="softmax")
+
+
+def sparsemax_piece(function, axis):
+    """Returns the piece of y = max(x - tau, 0) with the threshold tau held fixed: c = [y > 0], b = -tau [y > 0]."""
+
+    def support(x, y):
+        return ops.cast(y > 0, x.dtype)
+
+    def threshold(x, y):
+        kept = support(x, y)
+        total = ops.sum(kept * x, axis=axis, keepdims=True) - 1
+        return -kept * total / ops.sum(kept, axis=axis, keepdims=True)
+
+    return elementwise(
+        function, support, bias=threshold, nonnegative=True, bounded=True, through_zero=True, kind="sparsemax"
+    )

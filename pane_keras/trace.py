@@ -1,0 +1,163 @@
+"""`Trace`: what one forward pass emitted, layer by layer, and every query that can be put to it."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pane_keras.block import closing
+from pane_keras.check import Report, check_record
+from pane_keras.composition import Composition
+from pane_keras.errors import TargetError, UnknownLayerError
+from pane_keras.excitation import Excitation, views
+from pane_keras.maps import map_of
+from pane_keras.selection import class_rows
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """Slots that one call of a layer read and wrote."""
+
+    name: str
+    inputs: tuple
+    outputs: tuple
+
+
+class Emission(NamedTuple):
+    """What one layer emitted: its output, (batch, *shape), and lazy views of E+ and E-.
+
+    For a layer with several inputs the views are lists, one view an input.
+    """
+
+    output: object
+    positive: object
+    negative: object
+
+
+class Trace:
+    """One forward pass. Iterates over the names of the layers; `trace[name]` is an `Emission`.
+
+    It keeps the values of the weights that it was made with. Memory is freed with the last reference to it.
+    """
+
+    def __init__(self, record, emitted, input_names, outputs, output_names):
+        self._record = record
+        self._emitted = {e.name: e for e in emitted if e.name != "input"}
+        self._input_slots = emitted[0].outputs
+        self.input_names = input_names
+        self._outputs = outputs
+        self.output_names = output_names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._emitted)
+
+    def __len__(self):
+        return len(self._emitted)
+
+    def __contains__(self, name):
+        return name in self._emitted
+
+    def __getitem__(self, name):
+        """Returns the `Emission` of a layer. Raises UnknownLayerError."""
+        emitted = self._emitted.get(name) or self._unknown(name)
+        positive, negative = views(self._record, emitted.inputs, emitted.outputs[0], name, len(emitted.inputs) > 1)
+        return Emission(self._record.slots[emitted.outputs[0]].value, positive, negative)
+
+    def logits(self, output=None):
+        """Returns the tensor of logits: what the model emits, without a final softmax or sigmoid.
+
+        Args:
+            output: Name or index of the output, required where the model has several.
+        """
+        return self._record.slots[self._logits_slot(output)].value
+
+    def between(self, source, target):
+        """Returns the `Excitation` from the output of one layer to the output of another.
+
+        Args:
+            source: Name of a layer, or "input".
+            target: Name of a layer, or "logits". The name of a final softmax layer means its logits.
+
+        Raises:
+            UnknownLayerError: No layer has this name.
+            NoPathError: Nothing that the source emits excites the target.
+        """
+        return Excitation(self._record, self._source(source), self._target(target), (source, target))
+
+    def saliency(self, target=None, *, output=None):
+        """Returns the `ExcitationMap` of a class over the input.
+
+        Args:
+            target: None for the top class of each sample, an int, or a sequence with one int a sample.
+            output: Name or index of the output, required where the model has several.
+
+        Returns:
+            Maps (batch, *input shape); a dict of them by input name where the model has several inputs.
+
+        Raises:
+            TargetError: The class lies outside, or the logits have more than one axis: use `between`.
+        """
+        slot = self._logits_slot(output)
+        logits = self._record.slots[slot].value
+        if len(logits.shape) != 2:
+            raise TargetError(
+                f"saliency() explains classes, outputs of shape (batch, classes). This output has the shape "
+                f"{tuple(logits.shape)}: ask between('input', 'logits').map(target=...) for one of its units."
+            )
+        blocks = Composition(self._record, self._input_slots, slot).pull(closing(class_rows(target, logits, "logits")))
+        of = "top class" if target is None else f"class {target}"
+        maps = {
+            name: map_of(blocks[i], False, signal=self._record.slots[i].value, over=name, of=of)
+            for name, i in zip(self.input_names, self._input_slots)
+            if i in blocks
+        }
+        return maps if len(self._input_slots) > 1 else maps[self.input_names[0]]
+
+    def check(self) -> Report:
+        """Returns the self-check: local and end-to-end completeness (section 5)."""
+        return check_record(self._record, self._input_slots, [self._head(slot) for slot in self._outputs])
+
+    def __repr__(self):
+        return f"Trace({len(self)} layers, input {tuple(self._record.slots[self._input_slots[0]].value.shape)})"
+
+    def _source(self, name):
+        if name == "input":
+            return self._one_input()
+        if name in self.input_names:
+            return self._input_slots[self.input_names.index(name)]
+        return self._slot(name)
+
+    def _target(self, name):
+        return self._logits_slot(None) if name == "logits" else self._slot(name)
+
+    def _slot(self, name):
+        slot = (self._emitted.get(name) or self._unknown(name)).outputs[0]
+        return self._head(slot) if slot in self._outputs else slot
+
+    def _one_input(self):
+        if len(self._input_slots) > 1:
+            raise UnknownLayerError(f"The model has several inputs: say which one of {list(self.input_names)}.")
+        return self._input_slots[0]
+
+    def _logits_slot(self, output):
+        if output is None and len(self._outputs) > 1:
+            raise TargetError(f"The model has several outputs: pass output=, one of {list(self.output_names)}.")
+        names = list(self.output_names)
+        if isinstance(output, str) and output not in names:
+            raise TargetError(f"The model has no output {output!r}. Its outputs are {names}.")
+        if isinstance(output, int) and not 0 <= output < len(self._outputs):
+            raise TargetError(f"Output {output} lies outside: the model has {len(self._outputs)} outputs.")
+        number = names.index(output) if isinstance(output, str) else output or 0
+        return self._head(self._outputs[number])
+
+    def _head(self, slot):
+        """Maps explain the logit (V.C.5): a final softmax or sigmoid is left out."""
+        for stage in self._record.stages:
+            if stage.output == slot and stage.head:
+                return stage.edges[0].source
+        return slot
+
+    def _unknown(self, name):
+        close = difflib.get_close_matches(str(name), list(self._emitted), n=3)
+        hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+        raise UnknownLayerError(f"The model has no layer {name!r}.{hint} `list(trace)` names all {len(self)}.")
