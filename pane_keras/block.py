@@ -1,9 +1,12 @@
 """Rows of excitation on one leg of the network: what is pulled from a target or pushed from a source."""
 
+import math
 from typing import NamedTuple
 
+from keras import ops
+
 from pane_keras import backend
-from pane_keras.scaled import Scaled, add, scaled
+from pane_keras.scaled import BITS, Scaled, add, normalized
 
 
 class Block(NamedTuple):
@@ -13,7 +16,7 @@ class Block(NamedTuple):
     cross terms. As long as nothing has told positive from negative, both channels are the same object.
 
     Attributes:
-        sum: `Scaled` with mantissa (rows, batch, *shape).
+        sum: `Scaled` with mantissa (rows * batch, *shape).
         difference: `Scaled` of the same shape.
     """
 
@@ -28,16 +31,13 @@ class Block(NamedTuple):
     @property
     def rows(self):
         """Number of rows."""
-        return self.sum.mantissa.shape[0]
+        return self.sum.rows
 
     @property
     def shape(self):
         """Sizes of the legs (channel, batch, row, unit), as opt_einsum reads them."""
-        rows, batch, *rest = self.sum.mantissa.shape
-        units = 1
-        for size in rest:
-            units *= backend.static_size(size)
-        return 2, backend.static_size(batch), backend.static_size(rows), units
+        n, *rest = map(backend.static_size, self.sum.mantissa.shape)
+        return 2, max(n // self.rows, 1), self.rows, math.prod(rest)
 
     def each(self, on_sum, on_difference=None):
         """Returns the block with `on_sum` applied to S and `on_difference` (default: the same) to D."""
@@ -53,7 +53,8 @@ def closing(weights):
     A unit excites itself positively, so P = weights, N = 0 and S = D = weights. Weights on several units are the
     linear combination of the units' rows.
     """
-    start = scaled(weights)
+    rows, _, *shape = backend.dims(weights)
+    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS)
     return Block(start, start)
 
 
@@ -65,3 +66,11 @@ def accumulate(blocks):
     if not any(b.split for b in blocks):
         return Block(s, s)
     return Block(s, add([b.difference for b in blocks]))
+
+
+def fork(block):
+    """Returns a block that several chains start from, normalised, so that they need not do it each for itself.
+
+    What comes back together with the same scales is added up as it is.
+    """
+    return block.each(normalized)

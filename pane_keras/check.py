@@ -69,7 +69,7 @@ def _local(record, stage):
     total = np.zeros_like(output)
     for edge in stage.edges:
         signal = record.slots[edge.source].value
-        total += _values(edge.operand.push(closing(signal[None])).sum)[0]
+        total += _values(edge.operand.push(closing(signal[None])).sum)
     bias = _bias(stage)
     residual = np.abs(output - total - bias).max(initial=0)
     return float(residual / max(np.abs(output).max(initial=0), np.abs(bias).max(initial=0), np.finfo("float32").tiny))
@@ -104,14 +104,14 @@ def _sum_only(block):
 
 def _per_sample(scaled, signal):
     """Returns sum(S v) and sum |S v| for each sample, as float64 on the host."""
-    product = _values(scaled)[0] * signal
+    product = _values(scaled) * signal
     product = product.reshape(product.shape[0], -1)
     return product.sum(axis=1), np.abs(product).sum(axis=1)
 
 
 def _values(scaled):
     mantissa, exponent = _array(scaled.mantissa), np.asarray(scaled.exponent)
-    return np.ldexp(mantissa, np.clip(exponent, -2000, 1023).reshape(*exponent.shape, *[1] * (mantissa.ndim - 2)))
+    return np.ldexp(mantissa, np.clip(exponent, -2000, 1023).reshape(*exponent.shape, *[1] * (mantissa.ndim - 1)))
 
 
 def _bias(stage):

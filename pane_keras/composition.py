@@ -6,7 +6,7 @@ topological order for a push, so its cost is linear in the number of layers.
 
 from dataclasses import dataclass
 
-from pane_keras.block import accumulate
+from pane_keras.block import accumulate, fork
 from pane_keras.contraction import pull_chain, push_chain
 
 
@@ -48,9 +48,10 @@ class Composition:
         for junction, chains in _visits(self.chains, pull):
             block = accumulate(arrived.pop(junction))
             done[junction] = block if junction in ends else None
+            start = fork(block) if len(chains) > 1 else block
             for chain in chains:
                 contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
-                arrived.setdefault(end, []).append(contract(block, chain.operands))
+                arrived.setdefault(end, []).append(contract(start, chain.operands))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
         return {end: done[end] for end in ends if end in done}
 

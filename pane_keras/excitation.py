@@ -11,7 +11,7 @@ from pane_keras.composition import Composition
 from pane_keras.errors import DenseSizeError, NoPathError, TargetError
 from pane_keras.expression import Expression
 from pane_keras.maps import ExcitationMap, map_of
-from pane_keras.scaled import Scaled
+from pane_keras.scaled import BITS, Scaled, normalized
 from pane_keras.selection import one_hot_rows, unit_rows, weight_rows
 
 _SHARE_OF_MEMORY = 0.25
@@ -51,6 +51,7 @@ class Excitation:
         """Shape of one sample of the target layer's output."""
         return tuple(self._to.shape[1:])
 
+    @backend.as_written
     def map(self, target=None, *, weights=None):
         """Returns what in the source excites units of the target, as an `ExcitationMap` over the source.
 
@@ -71,6 +72,7 @@ class Excitation:
         of = f"{self.target}{'' if target is None else f'[{target}]'}"
         return map_of(block, several, signal=self._from, over=self.source, of=of)
 
+    @backend.as_written
     def effect(self, source=None, *, weights=None):
         """Returns what units of the source excite in the target, as an `ExcitationMap` over the target.
 
@@ -85,6 +87,7 @@ class Excitation:
         block = self._composition.push(closing(rows))
         return map_of(block, several, signal=self._to, over=self.target, of=self.source)
 
+    @backend.as_written
     def dense(self, max_bytes=None):
         """Returns all coefficients of the pair as a `DenseExcitation`, which unpacks to (positive, negative).
 
@@ -191,34 +194,32 @@ def _in_blocks(tensor, query):
 
 
 def _joined(blocks):
-    def join(parts):
-        return Scaled(
-            ops.concatenate([p.mantissa for p in parts], axis=0),
-            ops.concatenate([p.exponent for p in parts], axis=0),
-            1,
-        )
+    s = _concatenated([b.sum for b in blocks])
+    return Block(s, _concatenated([b.difference for b in blocks])) if any(b.split for b in blocks) else Block(s, s)
 
-    s = join([b.sum for b in blocks])
-    return Block(s, join([b.difference for b in blocks])) if any(b.split for b in blocks) else Block(s, s)
+
+def _concatenated(parts):
+    mantissa, exponent = (ops.concatenate(ts, axis=0) for ts in zip(*((p.mantissa, p.exponent) for p in parts)))
+    return Scaled(mantissa, sum(p.rows for p in parts), exponent, growth=BITS)
 
 
 def _transposed(block, source, target):
     """Turns rows of the source over the target into rows of the target over the source, with a scale a row."""
-    return block.each(lambda t: _transposed_rows(t, source, target))
+    return block.each(lambda t: _transposed_rows(normalized(t), source, target))
 
 
 def _transposed_rows(t, source, target):
-    batch = ops.shape(source)[0]
-    top = ops.max(t.exponent, axis=0)
-    factor = backend.power_of_two(t.exponent - top[None], t.mantissa.dtype)
-    flat = ops.reshape(t.mantissa, (*ops.shape(t.exponent), -1)) * factor[..., None]
-    rows = ops.transpose(flat, (2, 1, 0))
-    exponent = ops.broadcast_to(top[None], (ops.shape(rows)[0], batch))
-    return Scaled(ops.reshape(rows, (-1, batch, *source.shape[1:])), exponent, 1)
+    units, batch = t.rows, backend.dims(source)[0]
+    exponent = ops.reshape(t.exponent, (units, batch))
+    top = ops.max(exponent, axis=0)
+    flat = backend.scale_rows(t.mantissa, ops.reshape(exponent - top, (-1,)))
+    rows = ops.transpose(ops.reshape(flat, (units, batch, -1)), (2, 1, 0))
+    count = rows.shape[0]
+    return Scaled(ops.reshape(rows, (-1, *source.shape[1:])), count, ops.tile(top, [count]), growth=BITS)
 
 
 def _folded(flat, target_shape, source_shape):
-    batch = ops.shape(flat.sum)[0]
+    batch = backend.dims(flat.sum)[0]
     parts = [ops.reshape(t, (batch, *target_shape, *source_shape)) for t in (flat.positive, flat.negative, flat.sum)]
     scales = [ops.reshape(t, (batch, *target_shape)) for t in (flat.log2_scale, flat.sum_log2_scale)]
     return DenseExcitation(*parts, *scales, flat.signal, flat.over, flat.of)

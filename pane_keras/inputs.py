@@ -1,11 +1,14 @@
 """What a user passes to a model, checked and turned into the tensors that the model computes with."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops, tree
 
 from pane_keras import backend
 from pane_keras.errors import InputError, NonFiniteError
+from pane_keras.scaled import USUAL_GAIN
 
 
 def prepare_inputs(graph, model_name, inputs):
@@ -24,15 +27,27 @@ def prepare_inputs(graph, model_name, inputs):
     return [_tensor(value, spec, model_name) for value, spec in zip(flat, graph.specs)]
 
 
-def refuse_nonfinite_weights(model):
-    """Raises NonFiniteError, with the weight's path, where a weight of `model` holds a NaN or an infinity."""
-    for variable in model.variables:
-        value = ops.convert_to_tensor(variable)
-        if keras.backend.is_float_dtype(value.dtype) and not backend.is_symbolic(value) and not _finite(value):
-            raise NonFiniteError(
-                f"Weight {variable.path!r} of model {model.name!r} holds a NaN or an infinity, so no map of it would mean "
-                "anything. Load or train the weights again."
-            )
+def weight_gain(layer, model_name):
+    """Returns the bits by which a layer's weights may change the size of what they multiply.
+
+    Raises:
+        NonFiniteError: A weight holds a NaN or an infinity; the message has its path.
+    """
+    return max([USUAL_GAIN, *(_bits(variable, model_name) for variable in getattr(layer, "variables", ()))])
+
+
+def _bits(variable, model_name):
+    value = backend.snapshot(variable)
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)) or backend.is_symbolic(value):
+        return 0
+    largest = float(ops.max(ops.abs(value))) if math.prod(value.shape) else 0.0
+    if not math.isfinite(largest):
+        raise NonFiniteError(
+            f"Weight {variable.path!r} of model {model_name!r} holds a NaN or an infinity, so no map of it would mean "
+            "anything. Load or train the weights again."
+        )
+    terms = math.log2(max(math.prod(value.shape[:-1]), 1))
+    return math.ceil(abs(math.log2(largest)) + terms) if largest else 0
 
 
 def _flatten(graph, model_name, inputs):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from pane_keras import backend
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 
 
@@ -62,13 +63,18 @@ def map_of(block, several, **words):
     """
     s = normalized(block.sum)
     positive, negative = half_sum_and_difference(s, block.difference if block.split else s)
-    parts = [unscaled(positive, positive.exponent), unscaled(negative, positive.exponent), unscaled(s)]
-    (p, log2_scale), (n, _), (total, sum_scale) = [tuple(_batch_first(t, several) for t in part) for part in parts]
+    parts = [unscaled(positive), unscaled(negative), unscaled(s)]
+    (p, log2_scale), (n, _), (total, sum_scale) = [
+        tuple(_batch_first(t, block.rows, several) for t in part) for part in parts
+    ]
     return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
 
 
-def _batch_first(tensor, several):
-    return ops.swapaxes(tensor, 0, 1) if several else tensor[0]
+def _batch_first(tensor, rows, several):
+    if not several:
+        return tensor
+    _, *rest = backend.dims(tensor)
+    return ops.swapaxes(ops.reshape(tensor, (rows, -1, *rest)), 0, 1)
 
 
 def _host(scale):

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.scaled import normalized
+from pane_keras.scaled import with_room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Operand(ABC):
         single: Every output has one term, or terms of one sign, so E- = 0 and S = D.
         masks_sum, masks_difference: Whether a zero of x must be masked here; False where a neighbour's coefficient
             is known to be zero there already.
+        gain: Bits by which the coefficients may change the size of rows; 0 for averages, copies and slopes near 1.
         factors: Function that returns the elementary tensors of the operand, or None.
     """
 
@@ -48,6 +49,7 @@ class Operand(ABC):
     single: bool = False
     masks_sum: bool = True
     masks_difference: bool = True
+    gain: int = 0
     factors: Callable | None = field(default=None, repr=False)
 
     @property
@@ -82,8 +84,8 @@ class Operand(ABC):
     def push(self, block):
         """Returns the block on the leg `out` for a block on the leg `in`."""
 
-    def _mask(self, rows, wanted):
-        return backend.keep_nonzero(rows, self.x) if wanted else rows
+    def _mask(self, t, wanted, rows):
+        return backend.nonzero_mask(self.x, rows)(t) if wanted else t
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,86 +114,80 @@ class LinearOperand(Operand):
 
     def _pull_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
-        t = normalized(t)
-        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel), masked), by=2)
+        t = with_room(t, self.gain)
+        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel), masked, t.rows), self.gain)
 
     def _pull_difference(self, t):
         if self.single:
             return self._pull_sum(t, self.masks_difference)
-        t = normalized(t)
-        rows = backend.flip_signs(t.mantissa, self.out)
-        return t.grown(self._input_signs(self._transposed(rows, self._magnitude())), by=2)
+        t = with_room(t, self.gain)
+        flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
+        return t.grown(self._input_signs(self._transposed(flipped, self._magnitude()), t.rows), self.gain)
 
     def _push_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
-        t = normalized(t)
-        return t.grown(self._pushed(self._mask(t.mantissa, masked), self.kernel), by=2)
+        t = with_room(t, self.gain)
+        return t.grown(self.forward(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
 
     def _push_difference(self, t):
         if self.single:
             return self._push_sum(t, self.masks_difference)
-        t = normalized(t)
-        rows = self._pushed(self._input_signs(t.mantissa), self._magnitude())
-        return t.grown(backend.flip_signs(rows, self.out), by=2)
+        t = with_room(t, self.gain)
+        pushed = self.forward(self._input_signs(t.mantissa, t.rows), self._magnitude())
+        return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
 
     def _magnitude(self):
         return None if self.kernel is None else self.magnitude(self.kernel)
 
-    def _input_signs(self, rows):
+    def _input_signs(self, t, rows):
         if not self.nonnegative:
-            return backend.flip_signs(rows, self.x)
-        return backend.keep_positive(rows, self.x) if self.masks_difference else rows
+            return backend.flip_signs(t, self.x, rows)
+        return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
 
-    def _transposed(self, rows, kernel):
-        return _by_row(lambda flat: self._transpose(flat, kernel), rows)
-
-    def _transpose(self, flat, kernel):
-        shape = (ops.shape(flat)[0], *ops.shape(self.x)[1:])
+    def _transposed(self, t, kernel):
+        shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
         if self.transpose is not None:
-            return self.transpose(flat, kernel, shape)
-        return backend.transpose_linear(lambda x: self.forward(x, kernel), flat, shape)
-
-    def _pushed(self, rows, kernel):
-        return _by_row(lambda flat: self.forward(flat, kernel), rows)
+            return self.transpose(t, kernel, shape)
+        return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleOperand(Operand):
-    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D.
-
-    Attributes:
-        bounded: The coefficients are of the order of 1, so rows keep their scale.
-    """
+    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D."""
 
     single: bool = True
-    bounded: bool = False
 
     def pull(self, block):
-        pull = self._puller()
-        return self._on(block, lambda rows, mask: self._mask(pull(rows), mask))
+        pull, mask = self._puller(), self._shared_mask(block)
+        return self._on(block, lambda t, masked: mask(pull(t, block.rows), masked))
 
     def push(self, block):
-        push = self._pusher()
-        return self._on(block, lambda rows, mask: push(self._mask(rows, mask)))
+        push, mask = self._pusher(), self._shared_mask(block)
+        return self._on(block, lambda t, masked: push(mask(t, masked), block.rows))
+
+    def _shared_mask(self, block):
+        if not (self.masks_sum or self.masks_difference):
+            return lambda t, masked: t
+        mask = backend.nonzero_mask(self.x, block.rows)
+        return lambda t, masked: mask(t) if masked else t
 
     def _on(self, block, function):
-        def channel(mask):
-            return lambda t: self._grown(t, mask, function)
+        def channel(masked):
+            return lambda t: self._stepped(t, lambda mantissa: function(mantissa, masked))
 
         return block.each(channel(self.masks_sum), channel(self.masks_difference) if block.split else None)
 
-    def _grown(self, t, mask, function):
-        if not self.bounded and t.growth > 2:
-            t = normalized(t)
-        return t.grown(function(t.mantissa, mask), by=0 if self.bounded else 1)
+    def _stepped(self, t, function):
+        t = with_room(t, self.gain)
+        return t.grown(function(t.mantissa), self.gain)
 
     @abstractmethod
     def _puller(self):
-        """Returns the function rows on `out` -> rows on `in`, with what both channels share computed once."""
+        """Returns the function (t on `out`, rows) -> t on `in`, with what both channels share computed once."""
 
     @abstractmethod
     def _pusher(self):
-        """Returns the function rows on `in` -> rows on `out`."""
+        """Returns the function (t on `in`, rows) -> t on `out`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,18 +195,18 @@ class ElementwiseOperand(SingleOperand):
     """y = c x, element by element; an input that was broadcast sums over what it was broadcast along.
 
     Attributes:
-        multiplier: Function without arguments that returns the function rows -> rows times c.
+        multiplier: Function without arguments that returns the function (t, rows) -> t times c.
     """
 
     multiplier: Callable
 
     def _puller(self):
         multiply = self.multiplier()
-        return lambda rows: unbroadcast(multiply(rows), self.in_shape)
+        return lambda t, rows: unbroadcast(multiply(t, rows), self.in_shape)
 
     def _pusher(self):
         multiply = self.multiplier()
-        return lambda rows: multiply(broadcast(rows, self.out))
+        return lambda t, rows: multiply(broadcast(t, self.out_shape), rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,47 +218,36 @@ class SelectionOperand(SingleOperand):
     """
 
     index: Callable
-    bounded: bool = True
 
     def _puller(self):
-        index = self._flat_index()
-        return lambda rows: self._like(backend.scatter_rows(_flat(rows), index, self.shape[3]), self.x)
+        index, size, shape = self._flat_index(), self.shape[3], backend.dims(self.x)[1:]
+        return lambda t, rows: ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
 
     def _pusher(self):
-        index = self._flat_index()
-        return lambda rows: self._like(backend.gather_rows(_flat(rows), index), self.out)
+        index, shape = self._flat_index(), backend.dims(self.out)[1:]
+        return lambda t, rows: ops.reshape(backend.gather_rows(_flat(t), index, rows), (-1, *shape))
 
     def _flat_index(self):
-        index = self.index()
-        return ops.reshape(index, (ops.shape(index)[0], -1))
-
-    @staticmethod
-    def _like(rows, tensor):
-        return ops.reshape(rows, (*ops.shape(rows)[:2], *ops.shape(tensor)[1:]))
+        return _flat(self.index())
 
 
-def unbroadcast(rows, shape):
-    """Returns rows (rows, batch, *out) summed over the axes along which a sample of `shape` was broadcast."""
-    for _ in range(len(rows.shape) - 2 - len(shape)):
-        rows = ops.sum(rows, axis=2)
-    axes = [i + 2 for i, size in enumerate(shape) if size == 1 and rows.shape[i + 2] != 1]
-    return ops.sum(rows, axis=axes, keepdims=True) if axes else rows
+def unbroadcast(t, shape):
+    """Returns t (n, *out) summed over the axes along which a sample of `shape` was broadcast."""
+    for _ in range(len(t.shape) - 1 - len(shape)):
+        t = ops.sum(t, axis=1)
+    axes = [i + 1 for i, size in enumerate(shape) if size == 1 and t.shape[i + 1] != 1]
+    return ops.sum(t, axis=axes, keepdims=True) if axes else t
 
 
-def broadcast(rows, like):
-    """Returns rows (rows, batch, *in) broadcast to the samples of `like`, (batch, *out)."""
-    lead, missing = ops.shape(rows)[:2], len(like.shape) + 1 - len(rows.shape)
-    rows = ops.reshape(rows, (*lead, *[1] * missing, *ops.shape(rows)[2:])) if missing else rows
-    same = tuple(rows.shape[2:]) == tuple(like.shape[1:])
-    return rows if same else ops.broadcast_to(rows, (*lead, *ops.shape(like)[1:]))
+def broadcast(t, shape):
+    """Returns t (n, *in) broadcast to samples of `shape`."""
+    n, *own = backend.dims(t)
+    if tuple(own) == tuple(shape):
+        return t
+    missing = len(shape) - len(own)
+    return ops.broadcast_to(ops.reshape(t, (n, *[1] * missing, *own)), (n, *shape))
 
 
-def _by_row(function, rows):
-    """Applies a function of (n, *shape) to (rows, batch, *shape)."""
-    lead = ops.shape(rows)[:2]
-    result = function(ops.reshape(rows, (lead[0] * lead[1], *ops.shape(rows)[2:])))
-    return ops.reshape(result, (*lead, *ops.shape(result)[1:]))
-
-
-def _flat(rows):
-    return ops.reshape(rows, (*ops.shape(rows)[:2], -1))
+def _flat(t):
+    n, *shape = backend.dims(t)
+    return ops.reshape(t, (n, math.prod(map(backend.static_size, shape))))

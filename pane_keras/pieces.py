@@ -58,6 +58,7 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             kernel=kernel,
             magnitude=magnitude,
             nonnegative=slot.nonnegative,
+            gain=record.gain,
             factors=factors,
         )
         # Without a bias the value is o', and D carries sign(o').
@@ -153,7 +154,7 @@ def elementwise(
             x=x,
             out=y,
             multiplier=lambda: _times(coefficient(x, y)),
-            bounded=bounded,
+            gain=0 if bounded else record.gain,
             masks_sum=not masked,
             masks_difference=not masked,
         )
@@ -185,8 +186,7 @@ def rectifier(function, kind="relu"):
             kind=kind,
             x=x,
             out=y,
-            multiplier=lambda: lambda rows: backend.keep_positive(rows, y),
-            bounded=True,
+            multiplier=lambda: lambda t, rows: backend.keep_positive(t, y, rows),
             masks_sum=False,
             masks_difference=False,
         )
@@ -247,7 +247,7 @@ def _coefficients(function, coefficients, kind, bounded=False):
                 x=slot.value,
                 out=y,
                 multiplier=lambda k=k: _times(coefficients(xs, y)[k]),
-                bounded=bounded,
+                gain=0 if bounded else record.gain,
             )
             for k, slot in enumerate(slots)
         ]
@@ -258,7 +258,7 @@ def _coefficients(function, coefficients, kind, bounded=False):
 
 
 def _times(coefficient):
-    return lambda rows: rows * coefficient
+    return lambda t, rows: backend.multiply_rows(t, coefficient, rows)
 
 
 def _product(xs: Sequence):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pane_keras.operand import Operand
+from pane_keras.scaled import USUAL_GAIN
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,18 @@ class Stage:
 
 @dataclass
 class Record:
-    """Slots, edges and stages in the order in which the forward pass made them."""
+    """Slots, edges and stages in the order in which the forward pass made them.
+
+    Attributes:
+        slots, stages: What was recorded.
+        name: The layer that records at the moment.
+        gain: Bits by which a stage of this layer may change the size of rows.
+    """
 
     slots: list = field(default_factory=list)
     stages: list = field(default_factory=list)
     name: str = ""
+    gain: int = USUAL_GAIN
 
     def slot(self, value, **flags):
         """Adds a value and returns its slot."""

@@ -4,7 +4,7 @@ On a deep network the difference chain passes the range of float32 (DESIGN.md, s
 sample carries an exponent of its own. Rescaling multiplies by powers of two only, which loses nothing.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from keras import ops
 
@@ -13,90 +13,114 @@ from pane_keras import backend
 ZERO_EXPONENT = -(2**24)
 """Exponent of a row that is all zero: minus infinity for every practical purpose, so it never outweighs a sibling."""
 
+BITS = 126
+"""How many bits a mantissa may grow or shrink by before it leaves the normal float32 numbers."""
+
+USUAL_GAIN = 21
+"""Bits that a stage with ordinary weights is trusted to stay within; six of them fit in `BITS`."""
+
 # 2**_TOP and its inverse are both normal float32 numbers.
 _TOP = 126
 # Below 2**-96 the small entries of a row would already be lost to underflow.
 _SMALLEST, _LARGEST = -96, 125
 
 
-class Scaled(NamedTuple):
-    """Rows `mantissa * 2**exponent`.
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Rows `mantissa * 2**base * product of powers`.
 
     Attributes:
-        mantissa: Tensor (rows, batch, *shape), float32 or float64.
-        exponent: int32 tensor (rows, batch).
-        growth: Operations since the last normalisation that may have enlarged the mantissa. Python int.
+        mantissa: Tensor (n, *shape), float32 or float64; n is rows times batch, the batch running fastest.
+        rows: Number of rows, a Python int.
+        base: int32 tensor (n,), or None for 0.
+        powers: Tensors (n, 1, ...) of powers of two that were divided out; their logarithms are taken when asked for.
+        growth: Bits by which the stages since the last normalisation may have changed the mantissa's size. Rows are
+            normalised before it passes `BITS`.
     """
 
     mantissa: object
-    exponent: object
+    rows: int
+    base: object = None
+    powers: tuple = ()
     growth: int = 0
 
-    def grown(self, mantissa, by=1):
-        """Returns the same exponents with the mantissa that an operation made of this one's."""
-        return Scaled(mantissa, self.exponent, self.growth + by)
+    @property
+    def exponent(self):
+        """The int32 exponents (n,); `ZERO_EXPONENT` where a row was found to be zero."""
+        n = backend.dims(self.mantissa)[0]
+        base = ops.zeros((n,), "int32") if self.base is None else self.base
+        if not self.powers:
+            return base
+        logarithms = backend.log2(ops.stack([ops.reshape(p, (n,)) for p in self.powers]))
+        # Once a row was found to be zero it stays so, and its logarithm is far below any sum of the others.
+        return ops.maximum(base + ops.sum(logarithms, axis=0), ZERO_EXPONENT)
 
+    def grown(self, mantissa, gain):
+        """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
+        return replace(self, mantissa=mantissa, growth=self.growth + gain)
 
-def scaled(rows):
-    """Returns `rows`, a tensor (rows, batch, *shape) of any finite values, with exponents 0."""
-    return Scaled(rows, ops.zeros(ops.shape(rows)[:2], dtype="int32"), growth=1)
+    def shares_scale(self, other):
+        """Returns whether both have the same scales, known without looking at them."""
+        return (
+            self.base is other.base
+            and len(self.powers) == len(other.powers)
+            and all(p is q for p, q in zip(self.powers, other.powers))
+        )
 
 
 def normalized(t):
-    """Returns the same rows with every mantissa's largest magnitude in [0.5, 1), or 0."""
-    return t if t.growth == 0 else _rescaled(t, true_exponent(t))
+    """Returns the same rows with every mantissa's largest magnitude in [1, 2), or 0."""
+    if t.growth == 0:
+        return t
+    power = backend.binade(backend.peak(t.mantissa))
+    return replace(t, mantissa=backend.divide_rows(t.mantissa, power), powers=(*t.powers, power), growth=0)
 
 
-def true_exponent(t):
-    """Returns the int32 (rows, batch) `e` with the largest magnitude of the row in [2**(e-1), 2**e)."""
-    peak = ops.max(ops.abs(_flat(t.mantissa)), axis=-1)
-    return ops.where(peak > 0, t.exponent + ops.minimum(backend.exponent(peak), _TOP), ZERO_EXPONENT)
+def with_room(t, gain):
+    """Returns rows that a stage may change by `gain` bits, normalised if that would leave the range."""
+    return normalized(t) if t.growth + gain > BITS else t
 
 
 def add(terms):
-    """Returns the sum of several `Scaled` of one shape, aligned at the largest true exponent of each row."""
-    if len(terms) == 1:
-        return terms[0]
-    exponents = [true_exponent(t) for t in terms]
+    """Returns the sum of several `Scaled` of one shape, aligned at the largest exponent of each row."""
+    first = terms[0]
+    growth = max(t.growth for t in terms)
+    if all(t.shares_scale(first) for t in terms):
+        return replace(first, mantissa=sum(t.mantissa for t in terms), growth=growth + len(terms) // 2)
+    exponents = [_true_exponent(t) for t in terms]
     top = exponents[0]
     for e in exponents[1:]:
         top = ops.maximum(top, e)
-    total = sum(_rescaled(t, top).mantissa for t in terms)
-    return Scaled(total, top, growth=1 if len(terms) > 4 else 0)
+    total = sum(_shifted(t, t.exponent, top) for t in terms)
+    return Scaled(total, first.rows, top, growth=len(terms) // 2)
 
 
 def half_sum_and_difference(s, d):
-    """Returns (S + D) / 2 and (S - D) / 2: from the channels back to positive and negative (section 2)."""
-    top = ops.maximum(true_exponent(s), true_exponent(d))
-    s, d = _rescaled(s, top).mantissa, _rescaled(d, top).mantissa
-    return Scaled((s + d) / 2, top), Scaled((s - d) / 2, top)
+    """Returns P = (S + D) / 2 and N = (S - D) / 2 with one common exponent (section 2)."""
+    s, d = normalized(s), normalized(d)
+    of_s, of_d = s.exponent, d.exponent
+    top = ops.maximum(of_s, of_d)
+    a, b = _shifted(s, of_s, top), _shifted(d, of_d, top)
+    return Scaled((a + b) / 2, s.rows, top), Scaled((a - b) / 2, s.rows, top)
 
 
-def unscaled(t, exponents=None):
-    """Returns (values, log2_scale): log2_scale is 0 wherever the true values fit in float32.
-
-    Args:
-        t: Rows to write out.
-        exponents: True exponents that decide what fits; those of `t` unless given.
-    """
+def unscaled(t):
+    """Returns (values, log2_scale): log2_scale, int32 (n,), is 0 wherever the true values fit in float32."""
     t = normalized(t)
-    e = t.exponent if exponents is None else exponents
+    e = t.exponent
     fits = ((e >= _SMALLEST) & (e <= _LARGEST)) | (e == ZERO_EXPONENT)
     scale = ops.where(fits, 0, e)
-    return _rescaled(t, scale).mantissa, scale
+    return _shifted(t, e, scale), scale
 
 
-def _rescaled(t, exponent):
-    """Moves rows to `exponent`; entries that the shift takes below the smallest normal number become 0."""
-    shift = ops.where(t.exponent == ZERO_EXPONENT, 0, ops.minimum(t.exponent - exponent, _TOP))
-    factor = backend.power_of_two(shift, t.mantissa.dtype)
-    return Scaled(t.mantissa * _spread(factor, t.mantissa), exponent)
+def _true_exponent(t):
+    """Returns the exponent of each row's largest magnitude, so that a row that is zero outweighs nothing."""
+    if t.growth == 0:
+        return t.exponent
+    power = ops.reshape(backend.binade(backend.peak(t.mantissa)), (-1,))
+    return ops.where(power > 0, t.exponent + backend.log2(power), ZERO_EXPONENT)
 
 
-def _spread(per_row, rows):
-    return ops.reshape(per_row, (*ops.shape(per_row), *[1] * (len(rows.shape) - 2)))
-
-
-def _flat(rows):
-    shape = ops.shape(rows)
-    return ops.reshape(rows, (shape[0], shape[1], -1))
+def _shifted(t, exponent, to):
+    """Returns mantissas at the exponent `to`; what falls below the smallest normal number becomes 0."""
+    return backend.scale_rows(t.mantissa, ops.minimum(exponent - to, _TOP))

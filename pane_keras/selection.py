@@ -34,7 +34,7 @@ def one_hot_rows(flat, tensor):
     size = int(np.prod(tensor.shape[1:]))
     rows = ops.one_hot(ops.convert_to_tensor(flat), size, dtype=tensor.dtype)
     rows = ops.reshape(rows, (len(flat), 1, *tensor.shape[1:]))
-    return ops.broadcast_to(rows, (len(flat), *ops.shape(tensor)))
+    return ops.broadcast_to(rows, (len(flat), *backend.dims(tensor)))
 
 
 def class_rows(classes, tensor, layer):
@@ -45,7 +45,7 @@ def class_rows(classes, tensor, layer):
     """
     chosen = ops.argmax(tensor, axis=-1) if classes is None else _classes(classes, tensor, layer)
     rows = ops.one_hot(chosen, tensor.shape[-1], dtype=tensor.dtype)
-    return ops.broadcast_to(rows, ops.shape(tensor))[None]
+    return ops.broadcast_to(rows, backend.dims(tensor))[None]
 
 
 def weight_rows(weights, tensor, layer):
@@ -60,7 +60,7 @@ def weight_rows(weights, tensor, layer):
         raise TargetError(f"Weights on layer {layer!r} expect the shape {wanted[1:]} or {wanted}. Received: {shape}.")
     if not backend.is_symbolic(weights) and not bool(ops.all(ops.isfinite(weights))):
         raise TargetError(f"Weights on layer {layer!r} expect finite numbers. Received: a NaN or an infinity.")
-    return ops.broadcast_to(weights, ops.shape(tensor))[None]
+    return ops.broadcast_to(weights, backend.dims(tensor))[None]
 
 
 def _index(unit, shape, layer):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pane_keras import backend
 from pane_keras.block import closing
 from pane_keras.check import Report, check_record
 from pane_keras.composition import Composition
@@ -71,6 +72,7 @@ class Trace:
         """
         return self._record.slots[self._logits_slot(output)].value
 
+    @backend.as_written
     def between(self, source, target):
         """Returns the `Excitation` from the output of one layer to the output of another.
 
@@ -84,6 +86,7 @@ class Trace:
         """
         return Excitation(self._record, self._source(source), self._target(target), (source, target))
 
+    @backend.as_written
     def saliency(self, target=None, *, output=None):
         """Returns the `ExcitationMap` of a class over the input.
 

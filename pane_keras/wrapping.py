@@ -5,11 +5,12 @@ import copy
 import keras
 from keras import ops, tree
 
+from pane_keras import backend
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.errors import SaveError
 from pane_keras.excitation import views
 from pane_keras.graph import Value, read_graph
-from pane_keras.inputs import prepare_inputs, refuse_nonfinite_weights
+from pane_keras.inputs import prepare_inputs, weight_gain
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
 from pane_keras.rules.passing import refuse_training
@@ -48,6 +49,7 @@ class ExcitationLayer(keras.layers.Layer):
         self.operation = operation
         self.label = label
         self.rule = rule_for(operation, label)
+        self.gain = weight_gain(operation, label)
         self._arguments = _Untracked((args, kwargs or {}))
         refuse_training(label, kwargs or {})
 
@@ -55,6 +57,7 @@ class ExcitationLayer(keras.layers.Layer):
         """Returns what the layer itself emits."""
         return self.operation(*args, **kwargs)
 
+    @backend.as_written
     def excite(self, x):
         """Returns `(output, positive, negative)` of this one layer at `x`.
 
@@ -80,7 +83,7 @@ class ExcitationLayer(keras.layers.Layer):
             slots: The slots that the layer reads.
             several: Whether its rule takes a list of inputs.
         """
-        record.name = self.label
+        record.name, record.gain = self.label, self.gain
         values = [slot.value for slot in slots]
         return self.rule(self.operation, values if several else values[0])(record, *slots)
 
@@ -107,7 +110,6 @@ class PaneModel(keras.Model):
         super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), **kwargs)
         self._held = _Untracked((model, graph))
         self.excitations = [ExcitationLayer(c.operation, c.name, c.args, c.kwargs) for c in graph.calls]
-        refuse_nonfinite_weights(model)
         self.built = True
 
     @property
@@ -124,6 +126,7 @@ class PaneModel(keras.Model):
         """Returns exactly what the user's model returns."""
         return self.model(inputs, training=training) if mask is None else self.model(inputs, training, mask)
 
+    @backend.as_written
     def trace(self, inputs):
         """Runs one eager forward pass and returns its `Trace`.
 

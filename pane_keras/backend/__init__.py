@@ -20,12 +20,14 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_convolution,
     transpose_depthwise,
 )
-from pane_keras.backend.tensorflow.floating import exponent, power_of_two
-from pane_keras.backend.tensorflow.linear import transpose_linear
-from pane_keras.backend.tensorflow.masking import flip_signs, keep_nonzero, keep_positive
+from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
+from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
+from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, snapshot
 from pane_keras.backend.tensorflow.pooling import gather_rows, max_pool_index, scatter_rows, transpose_average_pool
 from pane_keras.backend.tensorflow.runtime import (
+    as_written,
     device_memory,
+    dims,
     is_symbolic,
     is_tensor,
     slope,
@@ -34,20 +36,29 @@ from pane_keras.backend.tensorflow.runtime import (
 
 __all__ = [
     "Geometry",
+    "as_written",
+    "binade",
     "convolve",
     "convolve_depthwise",
     "device_memory",
-    "exponent",
+    "dims",
+    "divide_rows",
     "flip_signs",
     "gather_rows",
     "is_symbolic",
     "is_tensor",
-    "keep_nonzero",
     "keep_positive",
+    "log2",
     "max_pool_index",
+    "multiply_rows",
+    "multiply_transposed",
+    "nonzero_mask",
+    "peak",
     "power_of_two",
+    "scale_rows",
     "scatter_rows",
     "slope",
+    "snapshot",
     "static_size",
     "transpose_average_pool",
     "transpose_convolution",

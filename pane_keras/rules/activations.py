@@ -10,7 +10,7 @@ import math
 import keras
 from keras import activations, ops
 
-from pane_keras import pieces
+from pane_keras import backend, pieces
 from pane_keras.pieces import elementwise
 from pane_keras.registry import activation_piece, register, register_activation
 from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
@@ -164,7 +164,7 @@ def elu_layer(layer, inputs):
 @register(keras.layers.PReLU)
 def prelu_layer(layer, inputs):
     """f(x) = x above 0, alpha x below, with a learned alpha."""
-    alpha = ops.convert_to_tensor(layer.alpha)
+    alpha = backend.snapshot(layer.alpha)
     return elementwise(
         lambda x: ops.relu(x) - alpha * ops.relu(-x),
         lambda x, y: ops.where(x > 0, ops.ones_like(x), alpha * ops.ones_like(x)),

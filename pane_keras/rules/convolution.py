@@ -17,7 +17,7 @@ def convolution(layer, inputs):
     geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format, layer.groups)
     stage = linear(
         lambda x, kernel: backend.convolve(x, kernel, geometry),
-        ops.convert_to_tensor(layer.kernel),
+        backend.snapshot(layer.kernel),
         channel_bias(layer, layer_bias(layer)),
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, geometry, shape),
         kind="convolution",
@@ -38,7 +38,7 @@ def separable(layer, inputs):
     pointwise = Geometry((1,) * layer.rank, "valid", (1,) * layer.rank, layer.data_format)
     mixing = linear(
         lambda x, kernel: backend.convolve(x, kernel, pointwise),
-        ops.convert_to_tensor(layer.pointwise_kernel),
+        backend.snapshot(layer.pointwise_kernel),
         channel_bias(layer, layer_bias(layer)),
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, pointwise, shape),
         kind="pointwise convolution",
@@ -62,7 +62,7 @@ def transposed(layer, inputs):
         )
 
     bias = channel_bias(layer, layer_bias(layer))
-    stage = linear(forward, ops.convert_to_tensor(layer.kernel), bias, kind="transposed convolution")
+    stage = linear(forward, backend.snapshot(layer.kernel), bias, kind="transposed convolution")
     return sequence(stage, activation_piece(layer.activation, layer.name))
 
 
@@ -77,7 +77,7 @@ def _depthwise(layer, kernel, bias=None):
     geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format)
     return linear(
         lambda x, kernel: backend.convolve_depthwise(x, kernel, geometry),
-        ops.convert_to_tensor(kernel),
+        backend.snapshot(kernel),
         channel_bias(layer, bias),
         transpose=lambda rows, kernel, shape: backend.transpose_depthwise(rows, kernel, geometry, shape),
         kind="depthwise convolution",

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pane_keras import backend
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.pieces import linear, sequence
 from pane_keras.registry import activation_piece, register
@@ -12,7 +13,7 @@ from pane_keras.registry import activation_piece, register
 def dense(layer, inputs):
     """o'_j = sum_i x_i W_ij."""
     refuse_quantized(layer)
-    kernel = ops.convert_to_tensor(layer.kernel)
+    kernel = backend.snapshot(layer.kernel)
     return sequence(
         linear(ops.matmul, kernel, layer_bias(layer), transpose=_transposed_matmul, kind="dense"),
         activation_piece(layer.activation, layer.name),
@@ -24,7 +25,7 @@ def einsum_dense(layer, inputs):
     """o' = einsum(equation, x, W)."""
     refuse_quantized(layer)
     equation = layer.equation
-    kernel = ops.convert_to_tensor(layer.kernel)
+    kernel = backend.snapshot(layer.kernel)
     return sequence(
         linear(lambda x, kernel: ops.einsum(equation, x, kernel), kernel, layer_bias(layer), kind="einsum dense"),
         activation_piece(layer.activation, layer.name),
@@ -33,7 +34,7 @@ def einsum_dense(layer, inputs):
 
 def layer_bias(layer):
     """Returns the layer's bias as a tensor, or None."""
-    return None if layer.bias is None else ops.convert_to_tensor(layer.bias)
+    return None if layer.bias is None else backend.snapshot(layer.bias)
 
 
 def refuse_quantized(layer):
@@ -47,4 +48,4 @@ def refuse_quantized(layer):
 
 def _transposed_matmul(rows, kernel, shape):
     del shape
-    return ops.matmul(rows, ops.transpose(kernel))
+    return backend.multiply_transposed(rows, kernel)

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from pane_keras import pieces
-from pane_keras.operand import unbroadcast
+from pane_keras.operand import broadcast, unbroadcast
 from pane_keras.registry import register
 
 
@@ -97,14 +97,7 @@ def _broadcast_part(x, common):
     own = tuple(x.shape[1:])
     if own == common:
         return (lambda x: x), (lambda rows, shape: rows)
-    lead = len(common) - len(own)
-
-    def forward(x):
-        n = ops.shape(x)[0]
-        x = ops.reshape(x, (n, *[1] * lead, *own)) if lead else x
-        return ops.broadcast_to(x, (n, *common))
-
-    return forward, lambda rows, shape: unbroadcast(rows[None], own)[0]
+    return (lambda x: broadcast(x, common)), (lambda rows, shape: unbroadcast(rows, own))
 
 
 def _placed(axis, start, size, total):

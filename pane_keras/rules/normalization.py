@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pane_keras import backend
 from pane_keras.pieces import affine
 from pane_keras.registry import register
 
@@ -10,7 +11,7 @@ from pane_keras.registry import register
 @register(keras.layers.BatchNormalization)
 def batch_normalization(layer, inputs):
     """Eq. (15): scale = gamma / sqrt(variance + epsilon), shift = beta - mean scale."""
-    scale = ops.rsqrt(ops.convert_to_tensor(layer.moving_variance) + layer.epsilon)
+    scale = ops.rsqrt(backend.snapshot(layer.moving_variance) + layer.epsilon)
     scale = scale * layer.gamma if layer.scale else scale
     shift = -layer.moving_mean * scale
     shift = shift + layer.beta if layer.center else shift
@@ -43,7 +44,7 @@ def rms_normalization(layer, inputs):
 def group_normalization(layer, inputs):
     """The sample's own mean and deviation over each group of channels, held fixed."""
     axis = layer.axis % len(inputs.shape)
-    shape = ops.shape(inputs)
+    shape = backend.dims(inputs)
     groups = inputs.shape[axis] if layer.groups == -1 else layer.groups
     grouped = ops.reshape(inputs, (*shape[:axis], groups, inputs.shape[axis] // groups, *shape[axis + 1 :]))
     axes = [i for i in range(1, len(grouped.shape)) if i != axis]
@@ -95,10 +96,10 @@ def _along_axes(weight, inputs, axes):
 
 def _grouped_like(grouped, axis):
     return (
-        ops.shape(grouped)[0],
+        backend.dims(grouped)[0],
         *[grouped.shape[i] if i in (axis, axis + 1) else 1 for i in range(1, len(grouped.shape))],
     )
 
 
 def _channels_like(inputs, axis):
-    return (ops.shape(inputs)[0], *[inputs.shape[i] if i == axis else 1 for i in range(1, len(inputs.shape))])
+    return (backend.dims(inputs)[0], *[inputs.shape[i] if i == axis else 1 for i in range(1, len(inputs.shape))])

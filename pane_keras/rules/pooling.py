@@ -65,11 +65,11 @@ def global_max_pooling(layer, inputs):
     size, channels = math.prod(inputs.shape[a] for a in axes), inputs.shape[-1 if last else 1]
 
     def index(x, y):
-        flat = ops.reshape(x, (ops.shape(x)[0], size, channels) if last else (ops.shape(x)[0], channels, size))
+        flat = ops.reshape(x, (backend.dims(x)[0], size, channels) if last else (ops.shape(x)[0], channels, size))
         found = ops.cast(ops.argmax(flat, axis=1 if last else 2), "int64")
         channel = ops.arange(channels, dtype="int64")
         position = found * channels + channel if last else found + channel * size
-        return ops.reshape(position, ops.shape(y))
+        return ops.reshape(position, backend.dims(y))
 
     return pieces.selection(lambda x: ops.max(x, axis=axes, keepdims=layer.keepdims), index, kind="global max pooling")
 

@@ -6,19 +6,49 @@ import tensorflow as tf
 _LAYOUT = {tf.float32: (tf.int32, 23, 127), tf.float64: (tf.int64, 52, 1023)}
 
 
-def exponent(magnitude):
-    """Returns the int32 `e` with `2**(e-1) <= magnitude < 2**e` for a non-negative float32 or float64 tensor.
+def peak(rows):
+    """Returns the largest magnitude of each row, (n, 1, ...), of a tensor (n, ...)."""
+    axes = list(range(1, len(rows.shape)))
+    # Two reductions need no temporary for the magnitude.
+    return tf.maximum(
+        tf.reduce_max(rows, axis=axes, keepdims=True), tf.negative(tf.reduce_min(rows, axis=axes, keepdims=True))
+    )
 
-    Zero and subnormal numbers give the exponent of the smallest normal number.
+
+def binade(magnitude):
+    """Returns the power of two with `2**k <= magnitude < 2**(k+1)`, 0 for zero and below the normal numbers.
+
+    It is kept so small that its inverse is a normal number too.
     """
     integer, fraction, bias = _LAYOUT[magnitude.dtype]
-    bits = tf.bitcast(magnitude, integer)
-    return tf.cast(tf.bitwise.right_shift(bits, tf.cast(fraction, integer)), tf.int32) - (bias - 1)
+    field = (2 * bias + 1) << fraction
+    power = tf.bitcast(
+        tf.bitwise.bitwise_and(tf.bitcast(magnitude, integer), tf.constant(field, integer)), magnitude.dtype
+    )
+    return tf.minimum(power, 2.0 ** (bias - 1))
+
+
+def divide_rows(rows, power):
+    """Returns `rows / power`, exactly, for powers of two; 0 where the power is 0."""
+    return rows * tf.math.divide_no_nan(tf.ones_like(power), power)
+
+
+def log2(powers):
+    """Returns the int32 logarithms of powers of two; that of 0 is below -2**25, minus infinity in practice."""
+    integer, fraction, bias = _LAYOUT[powers.dtype]
+    bits = tf.cast(tf.bitwise.right_shift(tf.bitcast(powers, integer), tf.constant(fraction, integer)), tf.int32)
+    return tf.where(bits > 0, bits - bias, -(2**26))
 
 
 def power_of_two(e, dtype):
     """Returns exactly `2**e` for an int32 tensor `e`; below the smallest normal number, 0."""
     dtype = tf.as_dtype(dtype)
     integer, fraction, bias = _LAYOUT[dtype]
-    biased = tf.clip_by_value(e + bias, 0, 2 * bias)
-    return tf.bitcast(tf.bitwise.left_shift(tf.cast(biased, integer), tf.cast(fraction, integer)), dtype)
+    biased = tf.cast(tf.clip_by_value(e + bias, 0, 2 * bias), integer)
+    return tf.bitcast(tf.bitwise.left_shift(biased, tf.constant(fraction, integer)), dtype)
+
+
+def scale_rows(rows, e):
+    """Returns `rows * 2**e` for rows (n, ...) and an int32 tensor `e` of shape (n,)."""
+    factor = power_of_two(e, rows.dtype)
+    return rows * tf.reshape(factor, [-1] + [1] * (len(rows.shape) - 1))

@@ -17,3 +17,9 @@ def transpose_linear(forward, rows, shape):
         output = forward(zeros)
     gradient = tape.gradient(output, zeros, output_gradients=rows)
     return tf.zeros(shape, rows.dtype) if gradient is None else tf.convert_to_tensor(gradient)
+
+
+def multiply_transposed(rows, matrix):
+    """Returns `rows @ matrix^T` for rows (..., m) and a matrix (n, m), which is not copied to be transposed."""
+    flat = tf.matmul(tf.reshape(rows, (-1, tf.shape(rows)[-1])), matrix, transpose_b=True)
+    return tf.reshape(flat, (*tf.unstack(tf.shape(rows))[:-1], matrix.shape[0]))

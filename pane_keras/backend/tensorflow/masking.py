@@ -1,30 +1,41 @@
 """Masks and signs of a fixed tensor applied to rows of coefficients, in as few passes over memory as possible.
 
-Rows have shape (rows, batch, ...) and the fixed tensor has shape (batch, ...). `ReluGrad` is one pass where
-compare, cast and multiply are three.
+Rows have shape (n, ...), where n is rows times batch and the batch runs fastest; the fixed tensor has shape
+(batch, ...). `ReluGrad` is one pass where compare, cast and multiply are three.
 """
 
 import tensorflow as tf
 
 
-def _one_row(rows):
-    return rows.shape[0] == 1
+def keep_positive(t, fixed, rows):
+    """Returns `t * [fixed > 0]`."""
+    if rows == 1:
+        return tf.raw_ops.ReluGrad(gradients=t, features=fixed)
+    return multiply_rows(t, tf.cast(fixed > 0, t.dtype), rows)
 
 
-def keep_positive(rows, fixed):
-    """Returns `rows * [fixed > 0]`."""
-    if _one_row(rows):
-        return tf.raw_ops.ReluGrad(gradients=rows, features=fixed[None])
-    return rows * tf.cast(fixed > 0, rows.dtype)
+def nonzero_mask(fixed, rows):
+    """Returns the function `t -> t * [fixed != 0]`, with what several calls share computed once."""
+    if rows == 1:
+        magnitude = tf.abs(fixed)
+        return lambda t: tf.raw_ops.ReluGrad(gradients=t, features=magnitude)
+    return lambda t: multiply_rows(t, tf.cast(tf.not_equal(fixed, 0), t.dtype), rows)
 
 
-def keep_nonzero(rows, fixed):
-    """Returns `rows * [fixed != 0]`."""
-    if _one_row(rows):
-        return tf.raw_ops.ReluGrad(gradients=rows, features=tf.abs(fixed)[None])
-    return rows * tf.cast(tf.not_equal(fixed, 0), rows.dtype)
+def flip_signs(t, fixed, rows):
+    """Returns `t * sign(fixed)`, with `sign(0) = 0`."""
+    return multiply_rows(t, tf.sign(fixed), rows)
 
 
-def flip_signs(rows, fixed):
-    """Returns `rows * sign(fixed)`, with `sign(0) = 0`."""
-    return rows * tf.sign(fixed)
+def multiply_rows(t, fixed, rows):
+    """Returns `t * fixed`, where `fixed`, (batch, ...), also broadcasts along the axes of a sample."""
+    if rows == 1:
+        return t * fixed
+    shape = tf.shape(t)
+    apart = tf.reshape(t, tf.concat([[rows, -1], shape[1:]], axis=0))
+    return tf.reshape(apart * fixed, shape)
+
+
+def snapshot(variable):
+    """Returns the values of a variable as a tensor, which later updates of the variable leave alone."""
+    return tf.convert_to_tensor(variable)

@@ -49,31 +49,31 @@ def _paddings(space, outputs, pool_size, strides, padding):
     return [[0, 0], *([t // 2, t - t // 2] for t in totals), [0, 0]]
 
 
-def scatter_rows(rows, index, size):
-    """Returns, for `rows` (rows, batch, m) and `index` (batch, m), the (rows, batch, size) sums at the index; m <= size."""
-    count, batch = tf.shape(rows)[0], tf.shape(rows)[1]
-    stride = size // index.shape[1]
-    window = size - (index.shape[1] - 1) * stride
-    flat = tf.reshape(rows, (count * batch, 1, -1, 1))
-    where = tf.reshape(tf.tile(tf.cast(index, tf.int64), [count, 1]), tf.shape(flat))
+def scatter_rows(t, index, size, rows):
+    """Returns, for `t` (n, m) and `index` (batch, m), the (n, size) sums at the index; m <= size."""
+    n, m = tf.shape(t)[0], t.shape[1]
+    stride = size // m
+    window = size - (m - 1) * stride
     # The gradient of a max pooling is the framework's fastest scatter-add. It wants a window and a stride that turn
     # `size` into `m`, and uses the index alone.
     full = tf.raw_ops.MaxPoolGradWithArgmax(
-        input=tf.zeros((count * batch, 1, size, 1), rows.dtype),
-        grad=flat,
-        argmax=where,
+        input=tf.zeros((n, 1, size, 1), t.dtype),
+        grad=tf.reshape(t, (n, 1, m, 1)),
+        argmax=tf.reshape(_each_row(index, rows), (n, 1, m, 1)),
         ksize=[1, 1, window, 1],
         strides=[1, 1, stride, 1],
         padding="VALID",
     )
-    return tf.reshape(full, (count, batch, size))
+    return tf.reshape(full, (n, size))
 
 
-def gather_rows(rows, index):
-    """Returns, for `rows` (rows, batch, size) and `index` (batch, m), the (rows, batch, m) entries at the index."""
-    return tf.gather(
-        rows, tf.broadcast_to(index[None], (tf.shape(rows)[0], *tf.unstack(tf.shape(index)))), batch_dims=2
-    )
+def gather_rows(t, index, rows):
+    """Returns, for `t` (n, size) and `index` (batch, m), the (n, m) entries at the index."""
+    return tf.gather(t, _each_row(index, rows), batch_dims=1)
+
+
+def _each_row(index, rows):
+    return index if rows == 1 else tf.tile(index, [rows, 1])
 
 
 def transpose_average_pool(forward, rows, pool_size, strides, padding, shape):

@@ -24,6 +24,15 @@ def slope(function, x):
     return tf.zeros_like(x) if gradient is None else gradient
 
 
+def dims(tensor):
+    """Returns the shape as a tuple: ints where they are known, scalar tensors inside a graph where they are not."""
+    static = tensor.shape.as_list()
+    if None not in static:
+        return tuple(static)
+    dynamic = tf.shape(tensor)
+    return tuple(dynamic[i] if size is None else size for i, size in enumerate(static))
+
+
 def static_size(size):
     """Returns a dimension as an int, 1 where it is unknown (a batch inside a graph)."""
     return int(size) if size is not None else 1
@@ -37,3 +46,8 @@ def device_memory():
         return 4 * 2**30
     fields = dict(line.split(":") for line in lines)
     return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def as_written(function):
+    """Returns the function so that a surrounding `tf.function` runs it as it is instead of rewriting its source."""
+    return tf.autograph.experimental.do_not_convert(function)

@@ -1,0 +1,110 @@
+"""The command `pane-keras`: demo, explain, layers.
+
+TensorFlow is imported only by a command that computes, so `--help` and `--version` answer at once.
+"""
+
+import argparse
+import importlib
+import math
+import os
+import sys
+
+from pane_keras.errors import PaneError
+from pane_keras.version import __version__
+
+
+def main(argv=None):
+    """Runs the command.
+
+    Args:
+        argv: Arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0, or 2 after one line on stderr that says what is wrong.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        _check(arguments)
+        _load_framework()
+        importlib.import_module(f"pane_keras.commands.{arguments.command}").run(arguments)
+    except PaneError as error:
+        print(f"pane-keras: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"pane-keras: {message} (see {self.prog} --help)\n")
+
+
+def _parser():
+    parser = _Parser(prog="pane-keras", description="What excites and what inhibits any unit of a Keras model.")
+    parser.add_argument("--version", action="version", version=f"pane-keras {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="explain two photographs with a trained ImageNet network")
+    _add_out(demo)
+    _add_explain(commands)
+    layers = commands.add_parser("layers", help="list a model's layers, their shapes and kinds of excitation")
+    layers.add_argument("model", metavar="MODEL.keras")
+    return parser
+
+
+def _add_explain(commands):
+    explain = commands.add_parser("explain", help="explain pictures with your own model")
+    explain.add_argument("model", metavar="MODEL.keras", help="loaded in Keras's safe mode")
+    explain.add_argument("images", metavar="IMAGE", nargs="+")
+    explain.add_argument(
+        "--target", metavar="CLASS", type=int, help="class to explain (default: each picture's top one)"
+    )
+    explain.add_argument("--source", metavar="LAYER", help="layer to draw the map over (default: the pixels)")
+    explain.add_argument("--layer", metavar="LAYER", help="layer to explain a unit of (default: the model's logits)")
+    explain.add_argument("--unit", metavar="I,J,K", type=_unit, help="unit of --layer (default: its strongest)")
+    explain.add_argument("--scale", metavar="S", type=_number, help="the model takes pixel * S + O, pixels 0 to 255")
+    explain.add_argument("--offset", metavar="O", type=_number, help="see --scale (default: 0)")
+    _add_out(explain)
+
+
+def _add_out(parser):
+    parser.add_argument("--out", metavar="DIR", default=".", help="folder for the PNGs (default: the current one)")
+
+
+def _unit(text):
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers such as 7,7,40. Received: {text!r}") from None
+
+
+def _number(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a finite number. Received: {text!r}")
+    return number
+
+
+def _check(arguments):
+    if getattr(arguments, "target", None) is not None and arguments.layer is not None:
+        raise PaneError("--target is a class of the model's output. A unit of --layer is chosen with --unit.")
+    if getattr(arguments, "unit", None) is not None and arguments.layer is None:
+        raise PaneError("--unit is a unit of a layer: say which layer with --layer.")
+
+
+def _load_framework():
+    """Imports TensorFlow without its start-up notices, unless the user has set how much it is to say."""
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    # TensorFlow writes some notices before it reads that setting, so the stream itself is turned away.
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

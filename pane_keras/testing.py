@@ -1,0 +1,248 @@
+"""For people who write rules of their own: the laws that every layer must keep, and a slow twin to check against.
+
+`check_layer(layer, input_shape)` runs one layer on random data of several kinds and asserts every law of section 5.
+`dense_network(trace)` forms the dense matrices of a whole trace in float64 and composes them as the paper writes it,
+by four products (eq. 17). Neither pulls nor pushes anything through the native kernels: matrices come from applying
+each stage's forward map to unit vectors, and E+ and E- from eqs. (4) and (6). The signs of x and o' are those of the
+forward pass: a sign that rounding flips would change the excitations by more than rounding.
+"""
+
+from collections import defaultdict
+
+import keras
+import numpy as np
+from keras import ops
+
+from pane_keras.errors import PaneError
+from pane_keras.excitation import Excitation
+from pane_keras.operand import ElementwiseOperand, LinearOperand, SelectionOperand
+from pane_keras.record import Record
+from pane_keras.wrapping import ExcitationLayer
+
+
+def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, seed=0):
+    """Asserts that the excitations of one layer keep every law.
+
+    The laws: the output is the layer's own; nothing is NaN or infinite; `o = E+ x + E- x + b`; `<u, E v>` is the same
+    pulled and pushed, for S = P + N and D = P - N; P and N are those of eqs. (4) and (6) for the layer's coefficients;
+    E- = 0 where a stage says that every output is a single term.
+
+    The layer's weights are given random values while it is checked (a bias of zero would hide a missing bias), and
+    get their own back afterwards.
+
+    Args:
+        layer: Keras layer whose class has a rule.
+        input_shape: Shape of one sample, or a list of shapes for a layer with several inputs. Keep it small: every
+            matrix is formed.
+        inputs: Dict of inputs by name to use instead of the random ones, each an array or a list of arrays.
+        batch: Number of samples.
+        tolerance: Largest difference, relative to the largest entry of a tensor.
+        seed: Seed of the data and weights.
+
+    Raises:
+        AssertionError: A law does not hold: says which, where and by how much.
+        PaneError: The layer has no rule.
+    """
+    shapes = list(input_shape) if isinstance(input_shape, list) else [tuple(input_shape)]
+    rng = np.random.default_rng(seed)
+    kinds = _inputs(shapes, batch, rng) if inputs is None else inputs
+    layer(next(iter(kinds.values())))
+    before = [np.array(variable) for variable in layer.variables]
+    try:
+        _randomize(layer, rng)
+        for kind, x in kinds.items():
+            _check(layer, x, f"{layer.name} on {kind}", tolerance, rng)
+    finally:
+        for variable, value in zip(layer.variables, before):
+            variable.assign(value)
+
+
+def dense_network(trace, coefficients=None):
+    """Returns the `DenseNetwork` of a trace.
+
+    Args:
+        trace: `Trace` of a small model.
+        coefficients: Function stage -> list of arrays (batch, outputs, inputs), one an edge, to use instead of those
+            that the rules state.
+    """
+    return DenseNetwork(trace._record, coefficients)
+
+
+class DenseNetwork:
+    """Dense E+ and E- of every stage in float64, and their composition by four products.
+
+    Args:
+        record: What a forward pass recorded.
+        coefficients: As for `dense_network`.
+    """
+
+    def __init__(self, record, coefficients=None):
+        self.stages = []
+        for stage in record.stages:
+            matrices = coefficients(stage) if coefficients else [dense_coefficients(e.operand) for e in stage.edges]
+            edges = [
+                (edge.source, *split(w, record.slots[edge.source].value, edge.operand.out))
+                for w, edge in zip(matrices, stage.edges, strict=True)
+            ]
+            self.stages.append((stage.output, edges))
+
+    def between(self, source, target):
+        """Returns dense (P, N) from slot `source` to slot `target`, each (batch, target units, source units)."""
+        p, n = self._sweep(source, target, compose)
+        return p, n
+
+    def magnitude(self, source, target):
+        """Returns the chain of |E+| + |E-|: what float32 rounding of any composition is measured against."""
+        return self._sweep(source, target, lambda later, earlier: _absolute_product(later, earlier))[0]
+
+    def _sweep(self, source, target, product):
+        arrived = {}
+        for output, edges in self.stages:
+            for origin, p, n in edges:
+                if origin == source and source not in arrived:
+                    eye = np.broadcast_to(np.eye(p.shape[2]), (p.shape[0], p.shape[2], p.shape[2]))
+                    arrived[source] = eye, np.zeros_like(eye)
+                if origin in arrived:
+                    parts = product((p, n), arrived[origin])
+                    known = arrived.get(output)
+                    arrived[output] = parts if known is None else tuple(a + b for a, b in zip(known, parts))
+        return arrived[target]
+
+
+def split(w, x, out):
+    """Returns E+ and E- for dense coefficients (eqs. 4 and 6).
+
+    `w_j` is in E+ where `w_j x_j` has the sign of o', in E- where it has the opposite one, in neither where it is 0;
+    where o' is 0 each takes half.
+
+    Args:
+        w: Array (batch, outputs, inputs).
+        x, out: Tensors (batch, *shape): the input and o'.
+    """
+    x, out = (np.sign(np.asarray(t, "float64").reshape(len(w), -1)) for t in (x, out))
+    term = np.sign(w) * x[:, None, :]
+    half = np.where((out[:, :, None] == 0) & (term != 0), w / 2, 0)
+    towards = term * out[:, :, None]
+    return np.where(towards > 0, w, 0) + half, np.where(towards < 0, w, 0) + half
+
+
+def compose(later, earlier):
+    """Returns the double chain of two pairs: P = E+ P' + E- N', N = E+ N' + E- P' (eq. 17)."""
+    (p, n), (q, m) = later, earlier
+    return p @ q + n @ m, p @ m + n @ q
+
+
+def dense_coefficients(operand):
+    """Returns the coefficients that a stage states, as a float64 array (batch, outputs, inputs) without masks."""
+    batch, (outputs, inputs) = operand.x.shape[0], operand.shape[2:]
+    w = np.zeros((batch, outputs, inputs))
+    if isinstance(operand, LinearOperand):
+        for unit in range(inputs):
+            basis = np.zeros((batch, inputs), dtype=keras.backend.standardize_dtype(operand.x.dtype))
+            basis[:, unit] = 1
+            column = operand.forward(ops.convert_to_tensor(basis.reshape(operand.x.shape)), operand.kernel)
+            w[:, :, unit] = np.asarray(column).reshape(batch, outputs)
+    elif isinstance(operand, SelectionOperand):
+        index = np.asarray(operand.index()).reshape(batch, outputs)
+        w[np.arange(batch)[:, None], np.arange(outputs), index] = 1
+    elif isinstance(operand, ElementwiseOperand):
+        slopes = operand.multiplier()(ops.ones_like(operand.out), 1)
+        slopes = np.broadcast_to(np.asarray(slopes), operand.out.shape).reshape(batch, outputs)
+        index = np.broadcast_to(np.arange(inputs).reshape(operand.in_shape), operand.out_shape).ravel()
+        w[:, np.arange(outputs), index] = slopes
+    else:
+        raise PaneError(f"Expected a linear, element-by-element or selection operand. Received: {type(operand).__name__}.")
+    return w
+
+
+def true_values(mantissa, log2_scale):
+    """Returns `mantissa * 2**log2_scale` in float64; the scale has the leading axes of the mantissa."""
+    mantissa, scale = np.asarray(mantissa, "float64"), np.asarray(log2_scale)
+    return np.ldexp(mantissa, scale.reshape(*scale.shape, *[1] * (mantissa.ndim - scale.ndim)))
+
+
+def channels(maps):
+    """Returns (S, D) of an `ExcitationMap` in float64: the sum, and positive minus negative."""
+    positive, negative = (true_values(t, maps.log2_scale) for t in (maps.positive, maps.negative))
+    return true_values(maps.sum, maps.sum_log2_scale), positive - negative
+
+
+def _absolute_product(later, earlier):
+    size = np.abs(later[0]) + np.abs(later[1])
+    return size @ earlier[0], earlier[1]
+
+
+def _inputs(shapes, batch, rng):
+    def sparse(values):
+        return np.where(rng.random(values.shape) < 0.2, 0, values).astype("float32")
+
+    makers = {
+        "normal numbers and zeros": lambda s: sparse(rng.normal(size=s)),
+        "what a ReLU emits": lambda s: np.maximum(rng.normal(size=s), 0).astype("float32"),
+        "small integers with ties": lambda s: rng.integers(-2, 3, s).astype("float32"),
+        "one sample": lambda s: sparse(rng.normal(size=(1, *s[1:]))),
+    }
+    kinds = {name: [make((batch, *shape)) for shape in shapes] for name, make in makers.items()}
+    return {name: xs if len(xs) > 1 else xs[0] for name, xs in kinds.items()}
+
+
+def _randomize(layer, rng):
+    """Moves every float weight a little, away from values such as 0 and 1; what is positive stays so."""
+    for variable in layer.variables:
+        if keras.backend.is_float_dtype(variable.dtype):
+            variable.assign_add(np.abs(rng.normal(0, 0.3, tuple(variable.shape))))
+
+
+def _check(layer, x, where, tolerance, rng):
+    values = x if isinstance(x, list) else [x]
+    wrapped, record = ExcitationLayer(layer), Record(name=layer.name)
+    slots = [record.slot(ops.convert_to_tensor(value)) for value in values]
+    output = wrapped.emit(record, slots, isinstance(x, list)).value
+    _assert_close(output, layer(x), f"{where}: the output is not the layer's own", tolerance)
+    completed, size = defaultdict(float), {}
+    for stage in record.stages:
+        for edge in stage.edges:
+            at = f"{where}, stage {edge.operand.kind!r}"
+            pair = Excitation(record, edge.source, edge.target, ("input", "output"))
+            completed[stage.output] += channels(pair.effect(weights=record.slots[edge.source].value))[0]
+            _check_adjoint(pair, record, edge, at, tolerance, rng)
+            _check_matrices(pair, record, edge, at, tolerance)
+        value, bias = _array(record.slots[stage.output].value), 0.0 if stage.bias is None else _array(stage.bias())
+        size = max(np.abs(value).max(initial=0), np.abs(bias).max(initial=0))
+        gap = np.abs(value - completed[stage.output] - bias).max(initial=0)
+        assert gap <= tolerance * size, f"{at}: not complete, o - (E+ x + E- x + b) is {gap:.1e} where o is {size:.1e}"
+
+
+def _check_adjoint(pair, record, edge, at, tolerance, rng):
+    u, v = (rng.normal(size=record.slots[k].value.shape).astype("float32") for k in (edge.target, edge.source))
+    pulled, pushed = channels(pair.map(weights=u)), channels(pair.effect(weights=v))
+    for word, left, right in zip(("S", "D"), pulled, pushed):
+        left, right = (np.reshape(t, (len(u), -1)) for t in (left * v, right * u))
+        gap = np.abs(left.sum(axis=1) - right.sum(axis=1)).max()
+        size = np.maximum(np.abs(left).sum(axis=1), np.abs(right).sum(axis=1)).max()
+        assert gap <= tolerance * size, f"{at}: <u, {word} v> pulled and pushed differ by {gap:.1e} of {size:.1e}"
+
+
+def _check_matrices(pair, record, edge, at, tolerance):
+    operand = edge.operand
+    p, n = split(dense_coefficients(operand), record.slots[edge.source].value, operand.out)
+    pushed = channels(pair.effect(source=list(np.ndindex(*operand.in_shape))))
+    pulled = channels(pair.map(target=list(np.ndindex(*operand.out_shape))))
+    for way, (s, d) in (("pushed", [np.moveaxis(t.reshape(*t.shape[:2], -1), 1, 2) for t in pushed]),
+                        ("pulled", [t.reshape(*t.shape[:2], -1) for t in pulled])):  # fmt: skip
+        _assert_close(s, p + n, f"{at}, {way}: the sum channel is not P + N", tolerance)
+        _assert_close(d, p - n, f"{at}, {way}: the difference channel is not P - N", tolerance)
+    if operand.single:
+        assert not n.any(), f"{at}: E- is not zero, though every output is said to have one term"
+
+
+def _assert_close(actual, expected, message, tolerance):
+    actual, expected = _array(actual), _array(expected)
+    assert actual.shape == expected.shape, f"{message}: shape {actual.shape}, expected {expected.shape}"
+    assert np.isfinite(actual).all(), f"{message}: NaN or infinity"
+    gap, size = np.abs(actual - expected).max(initial=0), np.abs(expected).max(initial=0)
+    assert gap <= tolerance * size, f"{message}: off by {gap:.1e}, the largest entry is {size:.1e}"
+
+
+def _array(tensor):
+    return np.asarray(tensor).astype("float64")
