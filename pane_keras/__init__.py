@@ -1,25 +1,33 @@
 """What excites and what inhibits any unit of a Keras model: positive and negative excitations (PANE)."""
 
-from pane_keras import errors, pieces
-from pane_keras.errors import PaneError
-from pane_keras.excitation import Excitation
-from pane_keras.maps import ExcitationMap
-from pane_keras.registry import register, register_activation
-from pane_keras.trace import Trace
-from pane_keras.version import __version__
-from pane_keras.wrapping import ExcitationLayer, PaneModel, wrap
+import importlib
 
-__all__ = [
-    "Excitation",
-    "ExcitationLayer",
-    "ExcitationMap",
-    "PaneError",
-    "PaneModel",
-    "Trace",
-    "__version__",
-    "errors",
-    "pieces",
-    "register",
-    "register_activation",
-    "wrap",
-]
+from pane_keras.version import __version__
+
+_HOME = {
+    "Excitation": "excitation",
+    "ExcitationLayer": "wrapping",
+    "ExcitationMap": "maps",
+    "PaneError": "errors",
+    "PaneModel": "wrapping",
+    "Trace": "trace",
+    "register": "registry",
+    "register_activation": "registry",
+    "wrap": "wrapping",
+}
+_MODULES = ("errors", "pieces", "plotting")
+
+__all__ = [*_HOME, *_MODULES, "__version__"]
+
+
+def __getattr__(name):
+    # Importing TensorFlow takes seconds, so it waits until something that needs it is asked for.
+    if name in _MODULES:
+        return importlib.import_module(f"pane_keras.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'pane_keras' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pane_keras.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -47,14 +47,16 @@ class Block(NamedTuple):
         return Block(s, (on_difference or on_sum)(self.difference))
 
 
-def closing(weights):
+def closing(weights, room=BITS):
     """Returns the block that closes a leg with `weights`, a tensor (rows, batch, *shape).
+
+    Its rows are normalised before they may have changed by more than `room` bits.
 
     A unit excites itself positively, so P = weights, N = 0 and S = D = weights. Weights on several units are the
     linear combination of the units' rows.
     """
     rows, _, *shape = backend.dims(weights)
-    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS)
+    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS, room=room)
     return Block(start, start)
 
 
@@ -74,3 +76,11 @@ def fork(block):
     What comes back together with the same scales is added up as it is.
     """
     return block.each(normalized)
+
+
+def in_range(block):
+    """Returns whether rows are finite and not all zero, as far as the host can see."""
+    mantissas = [block.sum.mantissa, block.difference.mantissa] if block.split else [block.sum.mantissa]
+    if any(backend.is_symbolic(m) for m in mantissas):
+        return True
+    return all(math.isfinite(size) and size > 0 for size in (float(ops.max(ops.abs(m))) for m in mantissas))

@@ -28,12 +28,12 @@ class Report:
     @property
     def max_residual(self):
         """The largest residual, end to end included."""
-        return max([*self.layers.values(), self.end_to_end])
+        return float(np.max([*self.layers.values(), self.end_to_end]))
 
     @property
     def ok(self):
         """Whether every residual is at rounding level."""
-        return bool(self.max_residual <= self.tolerance)
+        return all(residual <= self.tolerance for residual in [*self.layers.values(), self.end_to_end])
 
     def __str__(self):
         rows = {**self.layers, END_TO_END: self.end_to_end}
@@ -57,8 +57,8 @@ def check_record(record, inputs, targets):
     """
     layers = {}
     for stage in record.stages:
-        layers[stage.name] = max(layers.get(stage.name, 0.0), _local(record, stage))
-    end = max((_end_to_end(record, inputs, target) for target in targets), default=0.0)
+        layers[stage.name] = float(np.maximum(layers.get(stage.name, 0.0), _local(record, stage)))
+    end = float(np.max([_end_to_end(record, inputs, target) for target in targets]))
     double = "float64" in str(record.slots[0].value.dtype)
     return Report(layers, end, 1e-11 if double else 1e-4)
 

@@ -6,7 +6,7 @@ topological order for a push, so its cost is linear in the number of layers.
 
 from dataclasses import dataclass
 
-from pane_keras.block import accumulate, fork
+from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
 
 
@@ -26,22 +26,27 @@ class Composition:
         record: What a forward pass recorded.
         sources: Slots that the rows end on (or start from).
         target: Slot that the rows start from (or end on).
+        edges: The excitations to compose; by default all of the record.
     """
 
-    def __init__(self, record, sources, target):
+    def __init__(self, record, sources, target, edges=None):
         self.sources = tuple(sources)
         self.target = target
-        edges = _between(record.edges, self.sources, target)
+        edges = _between(record.edges if edges is None else edges, self.sources, target)
         self.connected = bool(edges) or target in self.sources
         self.chains = tuple(_chains(_unmasked(record, edges, self.sources), {*self.sources, target}))
 
-    def pull(self, block):
-        """Returns {source: block} for a block on the target's leg; sources without a path are missing."""
-        return self._sweep({self.target: [block]}, pull=True, ends=self.sources)
+    def pull(self, weights):
+        """Returns {source: block} for weights (rows, batch, *shape) that close the target's leg.
 
-    def push(self, block):
-        """Returns the block on the target's leg for a block on the leg of the one source."""
-        return self._sweep({self.sources[0]: [block]}, pull=False, ends=(self.target,))[self.target]
+        Sources without a path are missing.
+        """
+        return _carefully(lambda block: self._sweep({self.target: [block]}, True, self.sources), weights)
+
+    def push(self, weights):
+        """Returns the block on the target's leg for weights that close the leg of the one source."""
+        ends = (self.target,)
+        return _carefully(lambda block: self._sweep({self.sources[0]: [block]}, False, ends), weights)[self.target]
 
     def _sweep(self, arrived, pull, ends):
         done = {}
@@ -54,6 +59,18 @@ class Composition:
                 arrived.setdefault(end, []).append(contract(start, chain.operands))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
         return {end: done[end] for end in ends if end in done}
+
+
+def _carefully(sweep, weights):
+    """Sweeps again, normalising before every stage, where the first sweep left the range of the dtype.
+
+    That takes weights that grew or shrank by millions after the model was wrapped, when their gains were read. Inside
+    a graph the host cannot look at the result, and the gains hold.
+    """
+    swept = sweep(closing(weights))
+    if all(in_range(block) for block in swept.values()):
+        return swept
+    return sweep(closing(weights, room=0))
 
 
 def _visits(chains, pull):

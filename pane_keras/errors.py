@@ -4,6 +4,9 @@
 class PaneError(Exception):
     """Base of every error that `pane_keras` raises on purpose."""
 
+    # A `tf.function` hands on an exception as its own type only if it is made as an Exception is.
+    __init__ = Exception.__init__
+
 
 class ModelError(PaneError, ValueError):
     """The object given to `wrap` is not a Keras model whose graph of layers can be read."""
@@ -39,6 +42,10 @@ class DenseSizeError(PaneError, MemoryError):
 
 class LoadError(PaneError, ValueError):
     """A file is missing, or is not the model, picture or weights that it should be."""
+
+
+class ReadOnlyError(PaneError, AttributeError):
+    """What belongs to the user's model was to be set on the model that wraps it."""
 
 
 class SaveError(PaneError, ValueError):

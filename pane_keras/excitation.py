@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.block import Block, closing
+from pane_keras.block import Block
 from pane_keras.composition import Composition
 from pane_keras.errors import DenseSizeError, NoPathError, TargetError
 from pane_keras.expression import Expression
@@ -25,16 +25,17 @@ class Excitation:
         record: What the forward pass recorded.
         source, target: Slots.
         names: (source, target), as the user calls them.
+        edges: The excitations to compose; by default all of the record.
 
     Raises:
         NoPathError: No excitation leads from the source to the target.
     """
 
-    def __init__(self, record, source, target, names):
+    def __init__(self, record, source, target, names, edges=None):
         self._record = record
         self.source, self.target = names
         self._from, self._to = record.slots[source].value, record.slots[target].value
-        self._composition = Composition(record, (source,), target)
+        self._composition = Composition(record, (source,), target, edges)
         if not self._composition.connected:
             raise NoPathError(
                 f"No path leads from {self.source!r} to {self.target!r}: nothing that {self.source!r} emits excites "
@@ -68,7 +69,7 @@ class Excitation:
             TargetError: The selection does not fit the target.
         """
         rows, several = _rows(target, weights, self._to, self.target, "target")
-        (block,) = self._composition.pull(closing(rows)).values()
+        (block,) = self._composition.pull(rows).values()
         of = f"{self.target}{'' if target is None else f'[{target}]'}"
         return map_of(block, several, signal=self._from, over=self.source, of=of)
 
@@ -84,7 +85,7 @@ class Excitation:
             TargetError: The selection does not fit the source.
         """
         rows, several = _rows(source, weights, self._from, self.source, "source")
-        block = self._composition.push(closing(rows))
+        block = self._composition.push(rows)
         return map_of(block, several, signal=self._to, over=self.target, of=self.source)
 
     @backend.as_written
@@ -125,10 +126,10 @@ class Excitation:
         return np.dtype(str(self._from.dtype).split("'")[-2] if "'" in str(self._from.dtype) else "float32").itemsize
 
     def _rows_of_target(self):
-        return _in_blocks(self._to, lambda rows: next(iter(self._composition.pull(closing(rows)).values())))
+        return _in_blocks(self._to, lambda rows: next(iter(self._composition.pull(rows).values())))
 
     def _rows_of_source(self):
-        return _in_blocks(self._from, lambda rows: self._composition.push(closing(rows)))
+        return _in_blocks(self._from, lambda rows: self._composition.push(rows))
 
 
 class DenseExcitation(ExcitationMap):
@@ -158,11 +159,18 @@ class ExcitationView:
 
     def dense(self, max_bytes=None):
         """Returns the tensor of coefficients. Raises DenseSizeError over `max_bytes`."""
-        return getattr(self.excitation.dense(max_bytes), self.part)
+        return self._values(self.excitation.dense(max_bytes))
 
     def map(self, target=None, *, weights=None):
         """Returns the tensor (batch, *input shape) of coefficients for units of the output, as `Excitation.map`."""
-        return getattr(self.excitation.map(target, weights=weights), self.part)
+        return self._values(self.excitation.map(target, weights=weights))
+
+    def _values(self, maps):
+        """The coefficients of one layer are numbers of the dtype, so their scale can be multiplied out."""
+        values = getattr(maps, self.part)
+        factor = backend.power_of_two(maps.log2_scale, values.dtype)
+        missing = len(values.shape) - len(factor.shape)
+        return values * ops.reshape(factor, (*backend.dims(factor), *[1] * missing))
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.dense(), dtype=dtype)
@@ -173,9 +181,23 @@ class ExcitationView:
 
 def views(record, sources, target, name, several):
     """Returns (positive, negative) views of a layer; lists with one view an input where it has several."""
-    pairs = [Excitation(record, source, target, (f"input {k} of {name}", name)) for k, source in enumerate(sources)]
+    pairs = [
+        Excitation(record, source, target, (f"input {k} of {name}", name), _own_edges(record, name, sources, k))
+        for k, source in enumerate(sources)
+    ]
     positive, negative = ([ExcitationView(pair, part) for pair in pairs] for part in ("positive", "negative"))
     return (positive, negative) if several else (positive[0], negative[0])
+
+
+def _own_edges(record, name, sources, k):
+    """The edges of a layer from its k-th input on: not what reaches it around another layer, or as another input."""
+    occurrence = sources[:k].count(sources[k])
+    edges = []
+    for stage in record.stages:
+        if stage.name == name:
+            from_input = [e for e in stage.edges if e.source == sources[k]]
+            edges += [e for e in stage.edges if e not in from_input] + from_input[occurrence : occurrence + 1]
+    return edges
 
 
 def _rows(units, weights, tensor, layer, word):

@@ -1,12 +1,13 @@
 """The graph of a Keras model, read with public API and without running user code: a list of calls."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
 import keras
 from keras import tree
 
-from pane_keras.errors import ModelError
+from pane_keras.errors import ModelError, UnsupportedLayerError
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,48 @@ def read_graph(model):
 class _Probe(keras.Operation):
     """Stands for one call while a model is cloned: its outputs are fresh symbolic tensors with the same specs."""
 
-    def __init__(self, specs):
-        super().__init__()
+    def __init__(self, specs, number):
+        super().__init__(name=f"pane_probe_{number}")
         self.specs = specs
 
     def call(self, *args, **kwargs):
         raise NotImplementedError("a probe only describes its outputs")
 
     def compute_output_spec(self, *args, **kwargs):
-        return tree.map_structure(lambda s: keras.KerasTensor(s.shape, dtype=s.dtype), self.specs)
+        # A name of their own, or the automatic names of what the user builds next would move on.
+        return tree.map_structure(lambda s: keras.KerasTensor(s.shape, dtype=s.dtype, name="pane_value"), self.specs)
+
+
+class _Originals(dict):
+    """The model's own symbolic tensors, by the id of the tensor that stands for each while the model is cloned."""
+
+    def specs(self, operation, args, kwargs):
+        """Returns specs of what `operation` emits, without running any of its code where that is possible."""
+        mine = [self.get(id(t)) for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+        if is_nested(operation):
+            functional = as_functional(operation)
+            own, given = tree.flatten(functional.input), tree.flatten((args, kwargs))
+            if [t.shape for t in own] == [t.shape for t in given if isinstance(t, keras.KerasTensor)]:
+                return functional.output
+        elif mine and _same(mine, _first_call(operation, "input")):
+            return _first_call(operation, "output")
+        return operation.compute_output_spec(*args, **kwargs)
+
+    def follow(self, symbolic, specs):
+        """Notes which of the model's tensors each of `symbolic` stands for; the specs are these tensors or copies."""
+        self.update(zip(map(id, tree.flatten(symbolic)), tree.flatten(specs)))
+
+
+def _first_call(operation, attribute):
+    try:
+        return getattr(operation, attribute)
+    except (AttributeError, ValueError):
+        return None
+
+
+def _same(tensors, others):
+    others = tree.flatten(others)
+    return len(tensors) == len(others) and all(a is b for a, b in zip(tensors, others))
 
 
 class _Reader:
@@ -109,13 +143,19 @@ class _Reader:
 
     def walk(self, model, inputs, prefix):
         """Records the calls of `model`, whose inputs are the `Value`s `inputs`, and returns its outputs as `Value`s."""
-        fresh = tree.map_structure(lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype), model.input)
+        number = itertools.count()
+        fresh = tree.map_structure(
+            lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=f"pane_input_{next(number)}"), model.input
+        )
         known = dict(zip(map(id, tree.flatten(fresh)), tree.flatten(inputs)))
+        originals = _Originals(zip(map(id, tree.flatten(fresh)), tree.flatten(model.input)))
         alive = [fresh]
 
         def spy(operation, *args, **kwargs):
-            symbolic = _Probe(operation_specs(operation, args, kwargs))(*args, **kwargs)
+            specs = originals.specs(operation, args, kwargs)
+            symbolic = _Probe(specs, len(alive))(*args, **kwargs)
             alive.append(symbolic)
+            originals.follow(symbolic, specs)
             values = self.record(operation, _named(args, known), _named(kwargs, known), symbolic, prefix)
             known.update(zip(map(id, tree.flatten(symbolic)), tree.flatten(values)))
             return symbolic
@@ -129,12 +169,18 @@ class _Reader:
         name = self.unique(prefix + operation.name)
         if is_nested(operation):
             return self.nested(operation, args, kwargs, name)
+        if len(tree.flatten(symbolic)) != 1:
+            raise UnsupportedLayerError(
+                f"Layer {name!r} of class {type(operation).__name__} emits several tensors, which no rule describes yet. "
+                "Split it into layers that emit one tensor each."
+            )
         values = tree.map_structure(lambda t: self.value(), symbolic)
         outputs = tuple(v.index for v in tree.flatten(values))
         self.calls.append(Call(name, operation, args, kwargs, outputs))
         return values
 
     def nested(self, model, args, kwargs, name):
+        refuse_training(name, kwargs)
         inputs = args[0] if args else next(iter(kwargs.values()))
         functional = as_functional(model)
         inputs = tree.pack_sequence_as(functional.input, tree.flatten(inputs))
@@ -148,13 +194,8 @@ class _Reader:
 def as_functional(model):
     """Returns an uncompiled Functional model over the same layers, which adds no node to them."""
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0])
-    return keras.Model(model.input, model.output)
-
-
-def operation_specs(operation, args, kwargs):
-    """Returns the specs of what `operation` emits for symbolic arguments."""
-    return operation.compute_output_spec(*args, **kwargs)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def is_nested(operation):
@@ -193,4 +234,18 @@ def _check(model):
         raise ModelError(
             f"Expected a built model. Received: {model.name!r}, whose input shape is not known yet. Add a keras.Input as its first "
             "layer, or call model.build((None, ...)), then wrap it."
+        )
+
+
+def refuse_training(name, kwargs):
+    """Raises for a call that was recorded with `training=True`: it draws noise or reads statistics of the batch.
+
+    Args:
+        name: The call's name.
+        kwargs: The keyword arguments it was recorded with.
+    """
+    if kwargs.get("training"):
+        raise UnsupportedLayerError(
+            f"Layer {name!r} is called with training=True inside the model, so what it emits depends on chance or on "
+            "the rest of the batch. Rebuild the model without training=True at this layer."
         )

@@ -50,10 +50,30 @@ def _bits(variable, model_name):
     return math.ceil(abs(math.log2(largest)) + terms) if largest else 0
 
 
+def refuse_nonfinite_outputs(model, record, emitted, outputs):
+    """Raises NonFiniteError where the model's outputs are not finite, with the weight or layer at fault.
+
+    Args:
+        model: The user's model.
+        record: What its forward pass recorded.
+        emitted: Its layers with the slots they wrote, in order.
+        outputs: Slots of its outputs.
+    """
+    values = [record.slots[slot].value for slot in outputs]
+    if any(backend.is_symbolic(v) for v in values) or all(map(_finite, values)):
+        return
+    weight_gain(model, model.name)
+    culprit = next(e.name for e in emitted if not _finite(record.slots[e.output].value))
+    raise NonFiniteError(
+        f"Layer {culprit!r} of model {model.name!r} emits a NaN or an infinity for this input, though its weights are "
+        "finite. Scale the input as the model was trained with."
+    )
+
+
 def _flatten(graph, model_name, inputs):
     if isinstance(inputs, dict) and len(graph.specs) >= 1 and not isinstance(graph.structure, dict):
         inputs = _by_name(graph, model_name, inputs)
-    flat = inputs if isinstance(inputs, (list, tuple)) and len(graph.specs) > 1 else None
+    flat = inputs if isinstance(inputs, (list, tuple)) and _is_structure(graph, inputs) else None
     if flat is None:
         flat = tree.flatten(inputs) if isinstance(inputs, dict) else [inputs]
     if isinstance(graph.structure, dict) and (not isinstance(inputs, dict) or set(inputs) != set(graph.structure)):
@@ -66,6 +86,12 @@ def _flatten(graph, model_name, inputs):
             f"Model {model_name!r} expects {len(graph.specs)} input(s): {', '.join(graph.inputs)}. Received: {len(flat)}."
         )
     return flat
+
+
+def _is_structure(graph, inputs):
+    """Whether a list holds the inputs, rather than being the numbers of the only one."""
+    rank = len(graph.specs[0].shape)
+    return len(graph.specs) > 1 or (len(inputs) == 1 and len(getattr(inputs[0], "shape", ())) == rank)
 
 
 def _by_name(graph, model_name, inputs):

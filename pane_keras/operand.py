@@ -127,13 +127,13 @@ class LinearOperand(Operand):
     def _push_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
         t = with_room(t, self.gain)
-        return t.grown(self.forward(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
+        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
 
     def _push_difference(self, t):
         if self.single:
             return self._push_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
-        pushed = self.forward(self._input_signs(t.mantissa, t.rows), self._magnitude())
+        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self._magnitude())
         return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
 
     def _magnitude(self):
@@ -144,10 +144,15 @@ class LinearOperand(Operand):
             return backend.flip_signs(t, self.x, rows)
         return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
 
+    def _pushed(self, t, kernel):
+        return backend.with_sample_shape(self.forward(t, kernel), self.out_shape)
+
     def _transposed(self, t, kernel):
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
-        if self.transpose is not None:
-            return self.transpose(t, kernel, shape)
+        transpose = self.transpose or self._derived_transpose
+        return backend.with_sample_shape(transpose(t, kernel, shape), self.in_shape)
+
+    def _derived_transpose(self, t, kernel, shape):
         return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)
 
 
@@ -249,5 +254,4 @@ def broadcast(t, shape):
 
 
 def _flat(t):
-    n, *shape = backend.dims(t)
-    return ops.reshape(t, (n, math.prod(map(backend.static_size, shape))))
+    return ops.reshape(t, (-1, math.prod(backend.dims(t)[1:])))

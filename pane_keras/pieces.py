@@ -45,6 +45,8 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
         factors: Function x, o' -> elementary tensors, for `expression()`.
     """
 
+    kernel, bias = backend.snapshot(kernel), None if bias is None else backend.snapshot(bias)
+
     def run(record, slot):
         linear_part = forward(slot.value, kernel)
         value = linear_part if bias is None else linear_part + bias
@@ -167,6 +169,7 @@ def elementwise(
 
 def affine(scale, shift, kind="normalization"):
     """Returns the piece y = scale x + shift with held scale and shift, tensors that broadcast to x."""
+    scale, shift = backend.snapshot(scale), None if shift is None else backend.snapshot(shift)
     return elementwise(
         lambda x: x * scale if shift is None else x * scale + shift,
         lambda x, y: scale,
@@ -238,7 +241,7 @@ def gate(function=None, kind="gate"):
 
 def _coefficients(function, coefficients, kind, bounded=False):
     def run(record, *slots):
-        xs = [slot.value for slot in slots]
+        xs = aligned([slot.value for slot in slots])
         y = function(*xs)
         operands = [
             ElementwiseOperand(
@@ -255,6 +258,16 @@ def _coefficients(function, coefficients, kind, bounded=False):
         return record.stage(slots, output, operands)
 
     return run
+
+
+def aligned(xs):
+    """Returns tensors (batch, ...) with axes of size 1 behind the batch where others have more, as Keras merges them."""
+    rank = max(len(x.shape) for x in xs)
+    shapes = [backend.dims(x) for x in xs]
+    return [
+        x if len(shape) == rank else ops.reshape(x, (shape[0], *[1] * (rank - len(shape)), *shape[1:]))
+        for x, shape in zip(xs, shapes)
+    ]
 
 
 def _times(coefficient):

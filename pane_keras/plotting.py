@@ -35,7 +35,7 @@ def plot(maps, pictures=None, *, titles=None, note=None, quantity="coefficient",
         pictures: Array (batch, height, width) or (batch, height, width, channels) to show beside the maps; by
             default the signal at which they were taken.
         titles: One string for each sample, or for each sample and unit; by default what is explained, in words.
-        note: A sentence to add to the caption.
+        note: Lines to add to the caption.
         quantity: What the colour bars measure; "contribution" for `maps.contribution()`.
         channel_axis: Axis of the channels in a sample of the maps: -1, or 0 for `channels_first`.
 
@@ -45,7 +45,7 @@ def plot(maps, pictures=None, *, titles=None, note=None, quantity="coefficient",
     """
     rows = _rows(maps, pictures, titles, channel_axis)
     columns = 3 + (rows[0].picture is not None)
-    height = _HEIGHT * len(rows) + _CAPTION_HEIGHT + (0.2 if note else 0)
+    height = _HEIGHT * len(rows) + _CAPTION_HEIGHT + (0.2 * len(note.splitlines()) if note else 0)
     figure = _matplotlib("figure").Figure((_WIDTH * columns, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
     figure.supxlabel(CAPTION + (f"\n{note}" if note else ""), fontsize=8, color="0.3")

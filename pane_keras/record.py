@@ -25,7 +25,7 @@ class Slot:
     blocks_difference: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edge:
     """One excitation between two slots."""
 

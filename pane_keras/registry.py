@@ -8,8 +8,20 @@ _RULES = {}
 _ACTIVATIONS = {}
 
 # What a subclass may redefine without changing what the layer computes.
-_HARMLESS = {"__init__", "__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "get_config", "from_config",
-             "__firstlineno__", "__static_attributes__", "__annotations__", "build"}  # fmt: skip
+_HARMLESS = {
+    "__init__",
+    "__doc__",
+    "__module__",
+    "__qualname__",
+    "__dict__",
+    "__weakref__",
+    "__annotations__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "build",
+    "from_config",
+    "get_config",
+}
 
 
 def register(*classes):
@@ -31,7 +43,7 @@ def register(*classes):
     Raises:
         TypeError: Something else than a class was given.
     """
-    for cls in classes:
+    for cls in classes or (None,):
         if not isinstance(cls, type):
             raise TypeError(f"Expected layer classes, as in @register(MyLayer). Received: {cls!r}")
 
@@ -43,7 +55,14 @@ def register(*classes):
 
 
 def register_activation(*functions):
-    """Registers, as a decorator, a function `activation -> piece` for activation functions, fused or as a layer."""
+    """Registers, as a decorator, a function `activation -> piece` for activation functions, fused or as a layer.
+
+    Raises:
+        TypeError: Something else than a function was given.
+    """
+    for function in functions or (None,):
+        if not callable(function):
+            raise TypeError(f"Expected activation functions, as in @register_activation(f). Received: {function!r}")
 
     def decorate(rule):
         _ACTIVATIONS.update(dict.fromkeys(functions, rule))
@@ -86,6 +105,8 @@ def activation_piece(activation, name):
     """
     if isinstance(activation, keras.Layer):
         return rule_for(activation, name)(activation, None)
+    if activation is None:
+        return None
     if activation in _ACTIVATIONS:
         return _ACTIVATIONS[activation](activation)
     raise UnsupportedLayerError(
@@ -97,6 +118,7 @@ def activation_piece(activation, name):
 
 def _refuse_redefinition(layer, name, base, subclasses):
     changed = sorted({key for cls in subclasses for key in vars(cls) if key not in _HARMLESS and hasattr(base, key)})
+    changed += ["call"] if "call" in vars(layer) else []
     if changed:
         raise UnsupportedLayerError(
             f"Layer {name!r} of class {type(layer).__name__} redefines {', '.join(changed)} of {base.__name__}, whose "

@@ -34,8 +34,9 @@ class Scaled:
         rows: Number of rows, a Python int.
         base: int32 tensor (n,), or None for 0.
         powers: Tensors (n, 1, ...) of powers of two that were divided out; their logarithms are taken when asked for.
+        room: Bits that the mantissa may change by before it is normalised; 0 before every stage.
         growth: Bits by which the stages since the last normalisation may have changed the mantissa's size. Rows are
-            normalised before it passes `BITS`.
+            normalised before it passes `room`.
     """
 
     mantissa: object
@@ -43,6 +44,7 @@ class Scaled:
     base: object = None
     powers: tuple = ()
     growth: int = 0
+    room: int = BITS
 
     @property
     def exponent(self):
@@ -78,7 +80,7 @@ def normalized(t):
 
 def with_room(t, gain):
     """Returns rows that a stage may change by `gain` bits, normalised if that would leave the range."""
-    return normalized(t) if t.growth + gain > BITS else t
+    return normalized(t) if t.growth + gain > t.room else t
 
 
 def add(terms):
@@ -92,7 +94,7 @@ def add(terms):
     for e in exponents[1:]:
         top = ops.maximum(top, e)
     total = sum(_shifted(t, t.exponent, top) for t in terms)
-    return Scaled(total, first.rows, top, growth=len(terms) // 2)
+    return Scaled(total, first.rows, top, growth=len(terms) // 2, room=first.room)
 
 
 def half_sum_and_difference(s, d):

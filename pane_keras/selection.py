@@ -54,13 +54,25 @@ def weight_rows(weights, tensor, layer):
     Raises:
         TargetError: The weights have another shape, or are not finite.
     """
-    weights = ops.cast(ops.convert_to_tensor(weights), tensor.dtype)
+    weights = _real(weights, tensor.dtype, layer)
     shape, wanted = tuple(weights.shape), tuple(tensor.shape)
     if shape not in (wanted, wanted[1:], (1, *wanted[1:])):
         raise TargetError(f"Weights on layer {layer!r} expect the shape {wanted[1:]} or {wanted}. Received: {shape}.")
     if not backend.is_symbolic(weights) and not bool(ops.all(ops.isfinite(weights))):
         raise TargetError(f"Weights on layer {layer!r} expect finite numbers. Received: a NaN or an infinity.")
     return ops.broadcast_to(weights, backend.dims(tensor))[None]
+
+
+def _real(weights, dtype, layer):
+    if backend.is_tensor(weights):
+        return ops.cast(weights, dtype)
+    try:
+        array = np.asarray(weights)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "buif":
+        raise TargetError(f"Weights on layer {layer!r} expect an array of real numbers. Received: {weights!r}.")
+    return ops.convert_to_tensor(array, dtype=dtype)
 
 
 def _index(unit, shape, layer):
@@ -80,7 +92,10 @@ def _index(unit, shape, layer):
 def _classes(classes, tensor, layer):
     if backend.is_symbolic(classes):
         return classes
-    chosen = np.asarray(classes)
+    try:
+        chosen = np.asarray(classes)
+    except ValueError:
+        chosen = np.asarray(0.0)
     if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
         raise TargetError(f"A class is an int, or one int for each sample. Received: {classes!r}.")
     count, batch = tensor.shape[-1], tensor.shape[0]

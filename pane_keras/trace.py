@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pane_keras import backend
-from pane_keras.block import closing
 from pane_keras.check import Report, check_record
 from pane_keras.composition import Composition
 from pane_keras.errors import TargetError, UnknownLayerError
@@ -17,11 +16,11 @@ from pane_keras.selection import class_rows
 
 @dataclass(frozen=True)
 class Emitted:
-    """Slots that one call of a layer read and wrote."""
+    """Slots that one call of a layer read, and the one that it wrote."""
 
     name: str
     inputs: tuple
-    outputs: tuple
+    output: int
 
 
 class Emission(NamedTuple):
@@ -41,10 +40,10 @@ class Trace:
     It keeps the values of the weights that it was made with. Memory is freed with the last reference to it.
     """
 
-    def __init__(self, record, emitted, input_names, outputs, output_names):
+    def __init__(self, record, emitted, input_names, input_slots, outputs, output_names):
         self._record = record
-        self._emitted = {e.name: e for e in emitted if e.name != "input"}
-        self._input_slots = emitted[0].outputs
+        self._emitted = {e.name: e for e in emitted}
+        self._input_slots = tuple(input_slots)
         self.input_names = input_names
         self._outputs = outputs
         self.output_names = output_names
@@ -61,8 +60,8 @@ class Trace:
     def __getitem__(self, name):
         """Returns the `Emission` of a layer. Raises UnknownLayerError."""
         emitted = self._emitted.get(name) or self._unknown(name)
-        positive, negative = views(self._record, emitted.inputs, emitted.outputs[0], name, len(emitted.inputs) > 1)
-        return Emission(self._record.slots[emitted.outputs[0]].value, positive, negative)
+        positive, negative = views(self._record, emitted.inputs, emitted.output, name, len(emitted.inputs) > 1)
+        return Emission(self._record.slots[emitted.output].value, positive, negative)
 
     def logits(self, output=None):
         """Returns the tensor of logits: what the model emits, without a final softmax or sigmoid.
@@ -107,7 +106,7 @@ class Trace:
                 f"saliency() explains classes, outputs of shape (batch, classes). This output has the shape "
                 f"{tuple(logits.shape)}: ask between('input', 'logits').map(target=...) for one of its units."
             )
-        blocks = Composition(self._record, self._input_slots, slot).pull(closing(class_rows(target, logits, "logits")))
+        blocks = Composition(self._record, self._input_slots, slot).pull(class_rows(target, logits, "logits"))
         of = "top class" if target is None else f"class {target}"
         maps = {
             name: map_of(blocks[i], False, signal=self._record.slots[i].value, over=name, of=of)
@@ -134,7 +133,7 @@ class Trace:
         return self._logits_slot(None) if name == "logits" else self._slot(name)
 
     def _slot(self, name):
-        slot = (self._emitted.get(name) or self._unknown(name)).outputs[0]
+        slot = (self._emitted.get(name) or self._unknown(name)).output
         return self._head(slot) if slot in self._outputs else slot
 
     def _one_input(self):
@@ -146,12 +145,13 @@ class Trace:
         if output is None and len(self._outputs) > 1:
             raise TargetError(f"The model has several outputs: pass output=, one of {list(self.output_names)}.")
         names = list(self.output_names)
-        if isinstance(output, str) and output not in names:
-            raise TargetError(f"The model has no output {output!r}. Its outputs are {names}.")
-        if isinstance(output, int) and not 0 <= output < len(self._outputs):
-            raise TargetError(f"Output {output} lies outside: the model has {len(self._outputs)} outputs.")
-        number = names.index(output) if isinstance(output, str) else output or 0
-        return self._head(self._outputs[number])
+        numbers = {None: 0, **dict(zip(names, range(len(names)))), **{i: i for i in range(len(self._outputs))}}
+        try:
+            return self._head(self._outputs[numbers[output]])
+        except (KeyError, TypeError):
+            raise TargetError(
+                f"The model has no output {output!r}. Its outputs are {names}, or 0 to {len(self._outputs) - 1}."
+            ) from None
 
     def _head(self, slot):
         """Maps explain the logit (V.C.5): a final softmax or sigmoid is left out."""
@@ -163,4 +163,6 @@ class Trace:
     def _unknown(self, name):
         close = difflib.get_close_matches(str(name), list(self._emitted), n=3)
         hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
-        raise UnknownLayerError(f"The model has no layer {name!r}.{hint} `list(trace)` names all {len(self)}.")
+        raise UnknownLayerError(
+            f"The model has no layer {name!r}.{hint} Its {len(self)} layers are listed by `list(trace)` and by `pane-keras layers`."
+        )

@@ -7,13 +7,12 @@ from keras import ops, tree
 
 from pane_keras import backend
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
-from pane_keras.errors import SaveError
+from pane_keras.errors import ModelError, ReadOnlyError, SaveError, UnsupportedLayerError
 from pane_keras.excitation import views
-from pane_keras.graph import Value, read_graph
-from pane_keras.inputs import prepare_inputs, weight_gain
+from pane_keras.graph import Value, read_graph, refuse_training
+from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
-from pane_keras.rules.passing import refuse_training
 from pane_keras.trace import Emitted, Trace
 
 
@@ -41,15 +40,16 @@ class ExcitationLayer(keras.layers.Layer):
         operation: The user's layer or operation.
         name: Its name in the model, unique for each call. Shown by `label`.
         args, kwargs: How the model calls it, with `Value` where a tensor stands.
+        model_name: The model it belongs to, for messages.
     """
 
-    def __init__(self, operation, name=None, args=None, kwargs=None):
+    def __init__(self, operation, name=None, args=None, kwargs=None, model_name=None):
         label = name or operation.name
         super().__init__(name=label.replace("/", ".") + "_excitation", trainable=operation_trainable(operation))
         self.operation = operation
         self.label = label
         self.rule = rule_for(operation, label)
-        self.gain = weight_gain(operation, label)
+        self.gain = weight_gain(operation, model_name or label)
         self._arguments = _Untracked((args, kwargs or {}))
         refuse_training(label, kwargs or {})
 
@@ -85,7 +85,23 @@ class ExcitationLayer(keras.layers.Layer):
         """
         record.name, record.gain = self.label, self.gain
         values = [slot.value for slot in slots]
-        return self.rule(self.operation, values if several else values[0])(record, *slots)
+        piece = self._piece(values if several else values[0])
+        if not callable(piece) or backend.is_tensor(piece):
+            raise UnsupportedLayerError(
+                f"The rule of layer {self.label!r} is expected to return a piece of pane_keras.pieces. "
+                f"Received: {type(piece).__name__}."
+            )
+        return piece(record, *slots)
+
+    def _piece(self, inputs):
+        try:
+            return self.rule(self.operation, inputs)
+        except AttributeError:
+            if getattr(self.operation, "built", True):
+                raise
+        raise ModelError(
+            f"Layer {self.label!r} is not built. Call layer.build(input_shape), or use it in a model, first."
+        )
 
     @property
     def arguments(self):
@@ -107,9 +123,11 @@ class PaneModel(keras.Model):
 
     def __init__(self, model, **kwargs):
         graph = read_graph(model)
-        super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), **kwargs)
+        # The dtype only keeps Keras from casting what the user's model standardises itself.
+        dtype = "float64" if any(spec.dtype == "float64" for spec in graph.specs) else "float32"
+        super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), dtype=dtype, **kwargs)
         self._held = _Untracked((model, graph))
-        self.excitations = [ExcitationLayer(c.operation, c.name, c.args, c.kwargs) for c in graph.calls]
+        self.excitations = [ExcitationLayer(c.operation, c.name, c.args, c.kwargs, model.name) for c in graph.calls]
         self.built = True
 
     @property
@@ -124,7 +142,8 @@ class PaneModel(keras.Model):
 
     def call(self, inputs, training=None, mask=None):
         """Returns exactly what the user's model returns."""
-        return self.model(inputs, training=training) if mask is None else self.model(inputs, training, mask)
+        masks = {} if all(m is None for m in tree.flatten([mask])) else {"mask": mask}
+        return self.model(inputs, training=training, **masks)
 
     @backend.as_written
     def trace(self, inputs):
@@ -135,19 +154,19 @@ class PaneModel(keras.Model):
 
         Raises:
             InputError: Wrong shape, dtype, structure or number of inputs.
-            NonFiniteError: A NaN or an infinity in the input (looked for where the host has the values).
+            NonFiniteError: A NaN or an infinity in the input, or coming out of the model (looked for where the host
+                has the values).
         """
-        tensors = prepare_inputs(self.graph, self.model.name, inputs)
         record = Record()
-        slots = dict(enumerate(record.slot(t) for t in tensors))
-        emitted = [Emitted("input", tuple(s.index for s in slots.values()), tuple(s.index for s in slots.values()))]
+        slots = dict(enumerate(map(record.slot, prepare_inputs(self.graph, self.model.name, inputs))))
+        input_slots, emitted = [slot.index for slot in slots.values()], []
         for call, layer in zip(self.graph.calls, self.excitations):
             reads = [slots[i] for i in call.inputs]
-            slot = layer.emit(record, reads, _takes_list(call))
-            slots[call.outputs[0]] = slot
-            emitted.append(Emitted(call.name, tuple(s.index for s in reads), (slot.index,)))
+            slots[call.outputs[0]] = slot = layer.emit(record, reads, _takes_list(call))
+            emitted.append(Emitted(call.name, tuple(s.index for s in reads), slot.index))
         outputs = tuple(slots[v.index].index for v in tree.flatten(self.graph.outputs))
-        return Trace(record, tuple(emitted), self.graph.inputs, outputs, self.graph.output_names)
+        refuse_nonfinite_outputs(self.model, record, emitted, outputs)
+        return Trace(record, emitted, self.graph.inputs, input_slots, outputs, self.graph.output_names)
 
     @property
     def trainable(self):
@@ -158,7 +177,7 @@ class PaneModel(keras.Model):
     @trainable.setter
     def trainable(self, value):
         if getattr(self, "_held", None) and value != self.model.trainable:
-            raise AttributeError("Set `trainable` on the model that was wrapped: a PaneModel shares its layers.")
+            raise ReadOnlyError("Set `trainable` on the model that was wrapped: a PaneModel shares its layers.")
 
     def __reduce__(self):
         return wrap, (self.model,)
@@ -167,8 +186,12 @@ class PaneModel(keras.Model):
         return wrap(copy.deepcopy(self.model, memo))
 
     def save(self, *args, **kwargs):
-        """Raises: the excitations are rebuilt from the model in no time, so only the model needs saving."""
+        """Raises SaveError: the excitations are rebuilt from the model in no time, so only the model needs saving."""
         raise SaveError("A PaneModel is not saved: save the model itself, `pane.model.save(path)`, and wrap it again.")
+
+    def get_config(self):
+        """Raises SaveError, as `save`."""
+        return self.save()
 
 
 class _Untracked:

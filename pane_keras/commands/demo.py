@@ -11,6 +11,10 @@ from pane_keras.demo.photographs import PHOTOGRAPHS, photograph
 from pane_keras.plotting import plot, save_png
 from pane_keras.wrapping import wrap
 
+_SIGNS = (
+    "The network's pixels are centred at 127: over darker ones a coefficient of POS is mostly blue, and of NEG red."
+)
+
 
 def run(arguments):
     """Explains the demo's photographs and writes a figure for each.
@@ -34,10 +38,11 @@ def _explain(pane, name, folder):
     trace = pane.trace(pixels[None])
     title = _seen(name, np.asarray(trace.logits())[0], np.asarray(trace["probabilities"].output)[0])
     maps = trace.saliency()
-    note = _sensitivity(trace, maps)
+    note = f"{_SIGNS}\n{_sensitivity(trace, maps)}"
     path = folder.file(name)
     save_png(plot(maps, pixels[None], titles=[title], note=note), path)
-    print(f"  {note}\n  {verdict(trace.check())}\n  written: {path}")
+    print("  " + note.replace("\n", "\n  "))
+    print(f"  {verdict(trace.check())}\n  written: {path}")
 
 
 def _seen(name, logits, probabilities):

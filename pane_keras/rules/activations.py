@@ -16,7 +16,7 @@ from pane_keras.registry import activation_piece, register, register_activation
 from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
 
 
-@register_activation(activations.linear, None)
+@register_activation(activations.linear)
 def _linear(activation):
     """f(x) = x: no stage at all."""
     del activation
@@ -33,9 +33,7 @@ def _relu(activation):
     activations.tanh,
     activations.silu,
     activations.gelu,
-    activations.elu,
     activations.celu,
-    activations.selu,
     activations.mish,
     activations.softsign,
     activations.tanh_shrink,
@@ -49,6 +47,18 @@ def _relu(activation):
 def _through_zero(activation):
     """f(0) = 0: c = f(x) / x."""
     return through_zero(activation)
+
+
+@register_activation(activations.elu)
+def _elu(activation):
+    """f(x) = x above 0, e^x - 1 below."""
+    return elu_piece(activation, 1.0)
+
+
+@register_activation(activations.selu)
+def _selu(activation):
+    """f(x) = scale (x above 0, alpha (e^x - 1) below), with the constants of the paper on SELU."""
+    return elu_piece(activation, 1.6732632423543772, scale=1.0507009873554805)
 
 
 @register_activation(activations.relu6)
@@ -158,7 +168,7 @@ def leaky_relu_layer(layer, inputs):
 @register(keras.layers.ELU)
 def elu_layer(layer, inputs):
     """f(x) = x above 0, alpha (e^x - 1) below."""
-    return through_zero(lambda x: activations.elu(x, alpha=layer.alpha))
+    return elu_piece(lambda x: activations.elu(x, alpha=layer.alpha), layer.alpha)
 
 
 @register(keras.layers.PReLU)
@@ -182,6 +192,16 @@ def through_zero(f, nonnegative=False):
     """Returns the piece of an f with f(0) = 0: c = f(x) / x, the paper's output / input."""
     return elementwise(f, lambda x, y: quotient(y, x, 0), nonnegative=nonnegative, masked=True, bounded=True,
                        kind=_name(f))  # fmt: skip
+
+
+def elu_piece(f, alpha, scale=1.0):
+    """Returns the piece of an exponential linear unit: below 0, c = scale alpha expm1(x) / x, which does not cancel."""
+
+    def coefficient(x, y):
+        below = alpha * quotient(ops.expm1(ops.minimum(x, 0)), x, 1)
+        return scale * ops.where(x > 0, ops.ones_like(x), below)
+
+    return elementwise(f, coefficient, bounded=True, kind="elu")
 
 
 def quotient(numerator, x, limit):

@@ -11,7 +11,7 @@ from pane_keras.registry import register
 @register(keras.layers.Add)
 def add(layer, inputs):
     """y = sum of the inputs, broadcast to one another."""
-    return pieces.nonnegative_sum(_total, _broadcast_parts(inputs), kind="add")
+    return _sum(_broadcast_parts(inputs), "add")
 
 
 @register(keras.layers.Average)
@@ -21,7 +21,7 @@ def average(layer, inputs):
     parts = [
         (lambda x, f=f: f(x) / n, lambda rows, shape, t=t: t(rows, shape) / n) for f, t in _broadcast_parts(inputs)
     ]
-    return pieces.nonnegative_sum(lambda *xs: _total(*xs) / n, parts, kind="average")
+    return _sum(parts, "average")
 
 
 @register(keras.layers.Subtract)
@@ -35,7 +35,8 @@ def subtract(layer, inputs):
         )
         for (f, t), sign in zip(_broadcast_parts(inputs), (1.0, -1.0))
     ]
-    return pieces.signed_sum(lambda a, b: a - b, parts, kind="subtract")
+    (first, *_), (second, *_) = _broadcast_parts(inputs)
+    return pieces.signed_sum(lambda a, b: first(a) - second(b), parts, kind="subtract")
 
 
 @register(keras.layers.Multiply)
@@ -65,8 +66,9 @@ def concatenate(layer, inputs):
     return pieces.nonnegative_sum(lambda *xs: ops.concatenate(xs, axis=axis), parts, copies=True, kind="concatenate")
 
 
-def _total(*xs):
-    return _fold(lambda a, b: a + b, xs)
+def _sum(parts, kind):
+    forwards = [forward for forward, _ in parts]
+    return pieces.nonnegative_sum(lambda *xs: _fold(ops.add, [f(x) for f, x in zip(forwards, xs)]), parts, kind=kind)
 
 
 def _fold(function, xs):

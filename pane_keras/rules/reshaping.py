@@ -7,10 +7,24 @@ from pane_keras.pieces import nonnegative
 from pane_keras.registry import register
 
 
-@register(keras.layers.Flatten, keras.layers.Reshape)
+@register(keras.layers.Reshape)
 def reshape(layer, inputs):
     """The same elements in another shape."""
     return nonnegative(layer.call, transpose=_reshape_back, copies=True, kind="reshape")
+
+
+@register(keras.layers.Flatten)
+def flatten(layer, inputs):
+    """The same elements in a row; channels that come first are moved to the end on the way."""
+    if layer.data_format == "channels_last" or len(inputs.shape) < 3:
+        return nonnegative(layer.call, transpose=_reshape_back, copies=True, kind="reshape")
+
+    def transpose(rows, shape):
+        n, channels, *space = shape
+        moved = ops.reshape(rows, (n, *space, channels))
+        return ops.transpose(moved, (0, len(shape) - 1, *range(1, len(shape) - 1)))
+
+    return nonnegative(layer.call, transpose=transpose, copies=True, kind="reshape")
 
 
 @register(keras.layers.Permute)

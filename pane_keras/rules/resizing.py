@@ -29,41 +29,38 @@ def resize(layer, inputs):
 
 
 def _frame(layer, inputs):
-    """Returns what a resizing that pads emits for a black picture, or None where that is zero."""
+    """Returns what a resizing that pads emits for a black picture of one channel, or None where that is zero."""
     if not getattr(layer, "pad_to_aspect_ratio", False) or not layer.fill_value:
         return None
-    return layer.call(ops.zeros_like(inputs[:1]))
+    return layer.call(ops.zeros_like(inputs[:1, ..., :1] if _last(layer) else inputs[:1, :1]))
 
 
 def resizing_matrices(call, layer, inputs):
-    """Returns the coefficients of a resizing that works on rows and columns apart: [(H', H), (W', W)].
+    """Returns the coefficients of a resizing, which works on rows and columns apart: [A (H', H), B (W', W)].
 
-    The layer resizes a picture whose channels are the unit vectors of one axis and constant along the other; since
-    the weights of every output add up to 1, what comes out are the columns of that axis's matrix.
+    Pictures whose channels are unit vectors along one axis and 1 along the other come out as A[y, i] (B 1)[x] and
+    (A 1)[y] B[x, j], and a white one as (A 1)[y] (B 1)[x]. Read where that is largest, they give A and B up to a
+    factor, which is divided out: in a frame of padding, the weights of an output do not add up to 1.
     """
-    height, width = _axes(layer)
-    return [_matrix(call, layer, inputs, *axes) for axes in ((height, width), (width, height))]
+    height, width = inputs.shape[1:3] if _last(layer) else inputs.shape[2:4]
+    rows = ops.broadcast_to(ops.eye(height)[:, None, :], (height, width, height))
+    columns = ops.broadcast_to(ops.eye(width)[None], (height, width, width))
+    rows, columns, white = (_resized(call, layer, p) for p in (rows, columns, ops.ones((height, width, 1))))
+    brightest = ops.argmax(ops.abs(white[..., 0]))
+    y, x = brightest // white.shape[1], brightest % white.shape[1]
+    return [ops.take(rows, x, axis=1) / white[y, x], ops.take(columns, y, axis=0)]
 
 
-def _matrix(call, layer, inputs, axis, other):
-    n, m = inputs.shape[axis], inputs.shape[other]
-    basis = ops.broadcast_to(ops.expand_dims(ops.eye(n, dtype=inputs.dtype), 1), (n, m, n))
-    if axis > other:
-        basis = ops.transpose(basis, (1, 0, 2))
-    picture = ops.expand_dims(basis if _last(layer) else ops.transpose(basis, (2, 0, 1)), 0)
-    resized = call(picture)[0]
-    columns = resized if _last(layer) else ops.transpose(resized, (1, 2, 0))
-    # The middle of the other axis: its ends may lie in the frame that pad_to_aspect_ratio adds.
-    return columns[:, columns.shape[1] // 2] if axis < other else columns[columns.shape[0] // 2]
+def _resized(call, layer, picture):
+    """Returns a picture (H, W, channels) resized, in the layer's own data format on the way."""
+    picture = picture if _last(layer) else ops.transpose(picture, (2, 0, 1))
+    resized = call(picture[None])[0]
+    return resized if _last(layer) else ops.transpose(resized, (1, 2, 0))
 
 
 def _separable(layer):
     equation = "bhwc,yh,xw->byxc" if _last(layer) else "bchw,yh,xw->bcyx"
     return lambda x, kernel: ops.einsum(equation, x, *kernel)
-
-
-def _axes(layer):
-    return (1, 2) if _last(layer) else (2, 3)
 
 
 def _last(layer):

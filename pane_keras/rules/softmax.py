@@ -40,7 +40,7 @@ def sparsemax_piece(function, axis):
     def threshold(x, y):
         kept = support(x, y)
         total = ops.sum(kept * x, axis=axis, keepdims=True) - 1
-        return -kept * total / ops.sum(kept, axis=axis, keepdims=True)
+        return -kept * total / ops.maximum(ops.sum(kept, axis=axis, keepdims=True), 1)
 
     return elementwise(
         function, support, bias=threshold, nonnegative=True, bounded=True, through_zero=True, kind="sparsemax"

@@ -30,6 +30,8 @@ def convolve(x, kernel, geometry):
     """Returns the convolution of `x`, (n, *space, channels), with `kernel`."""
     if geometry.padding == "causal":
         x, geometry = _pad_causally(x, kernel, geometry)
+    if _runs_by_group(geometry):
+        return _convolve_by_group(x, kernel, geometry)
     return tf.nn.convolution(
         x,
         kernel,
@@ -42,7 +44,7 @@ def convolve(x, kernel, geometry):
 
 def transpose_convolution(rows, kernel, geometry, shape):
     """Returns the transpose of `convolve` applied to `rows`; `shape` is that of the convolution's input."""
-    if geometry.padding == "causal" or (geometry.groups > 1 and len(geometry.strides) == 3):
+    if geometry.padding == "causal" or _runs_by_group(geometry):
         return transpose_linear(lambda x: convolve(x, kernel, geometry), rows, shape)
     return tf.nn.conv_transpose(
         rows,
@@ -75,6 +77,17 @@ def transpose_depthwise(rows, kernel, geometry, shape):
         geometry.padding.upper(),
     )
     return _from_plane(output, geometry)
+
+
+def _runs_by_group(geometry):
+    # The framework's kernel for volumes knows no groups.
+    return geometry.groups > 1 and len(geometry.strides) == 3
+
+
+def _convolve_by_group(x, kernel, geometry):
+    axis = -1 if geometry.data_format == "channels_last" else 1
+    parts = zip(tf.split(x, geometry.groups, axis), tf.split(kernel, geometry.groups, -1))
+    return tf.concat([convolve(part, k, geometry._replace(groups=1)) for part, k in parts], axis)
 
 
 def _pad_causally(x, kernel, geometry):

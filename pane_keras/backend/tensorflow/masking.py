@@ -34,8 +34,3 @@ def multiply_rows(t, fixed, rows):
     shape = tf.shape(t)
     apart = tf.reshape(t, tf.concat([[rows, -1], shape[1:]], axis=0))
     return tf.reshape(apart * fixed, shape)
-
-
-def snapshot(variable):
-    """Returns the values of a variable as a tensor, which later updates of the variable leave alone."""
-    return tf.convert_to_tensor(variable)

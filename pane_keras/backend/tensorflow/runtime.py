@@ -10,6 +10,11 @@ def is_tensor(value):
     return isinstance(value, tf.Tensor)
 
 
+def snapshot(values):
+    """Returns a variable, or each of a list, as a tensor, which later updates of the variable leave alone."""
+    return tf.nest.map_structure(lambda v: v if isinstance(v, float) else tf.convert_to_tensor(v), values)
+
+
 def is_symbolic(value):
     """Returns whether `value` is a tensor inside a graph, which the host cannot read."""
     return is_tensor(value) and not hasattr(value, "numpy")
@@ -31,6 +36,13 @@ def dims(tensor):
         return tuple(static)
     dynamic = tf.shape(tensor)
     return tuple(dynamic[i] if size is None else size for i, size in enumerate(static))
+
+
+def with_sample_shape(tensor, shape):
+    """Returns the tensor, told inside a graph that its samples have the static `shape`."""
+    if is_symbolic(tensor):
+        tensor.set_shape((None, *shape))
+    return tensor
 
 
 def static_size(size):

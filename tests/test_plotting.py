@@ -1,0 +1,227 @@
+"""Figures: what their pixels show, not only that they are there."""
+
+import numpy as np
+import pytest
+
+from pane_keras import plotting
+from pane_keras.errors import InputError, PaneError, SaveError
+from pane_keras.extras import MissingExtraError
+from pane_keras.maps import ExcitationMap
+from pane_keras.plotting import CAPTION, plot, save_png
+
+
+def excitation(positive, negative, log2_scale=0, sum_log2_scale=0, signal=None):
+    positive, negative = np.asarray(positive, "float32"), np.asarray(negative, "float32")
+    scales = [np.full(len(positive), scale, "int32") for scale in (log2_scale, sum_log2_scale)]
+    return ExcitationMap(positive, negative, positive + negative, *scales, signal, over="pixels", of="class 2")
+
+
+@pytest.fixture
+def halves():
+    """POS is positive in its left half, NEG negative in its top half, over (1, 8, 8, 2)."""
+    positive, negative = np.zeros((2, 1, 8, 8, 2))
+    positive[:, :, :4], negative[:, :4] = 1, -1
+    return excitation(positive, negative)
+
+
+def panels(figure):
+    """The axes of each row by their titles, in order, without the colour bars."""
+    axes = [ax for part in figure.subfigs for ax in part.axes if ax.get_title()]
+    return {ax.get_title(): ax for ax in axes}
+
+
+def rendered(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def colour(pixels, ax, x, y):
+    """The colour at a point of an axis, in the rendered figure."""
+    column, row = ax.transData.transform((x, y)).astype(int)
+    return pixels[pixels.shape[0] - row, column]
+
+
+def texts(figure):
+    found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+    return [text for text in found if text]
+
+
+def test_positive_is_red_negative_is_blue_and_zero_is_white(halves):
+    figure = plot(halves)
+    pixels, axes = rendered(figure), panels(figure)
+    red, blue = colour(pixels, axes["POS"], 1, 6), colour(pixels, axes["NEG"], 6, 1)
+    assert red[0] > red[1] + 60
+    assert red[0] > red[2] + 60
+    assert blue[2] > blue[0] + 60
+    for name, x, y in (("POS", 6, 6), ("NEG", 6, 6), ("POS + NEG", 6, 6), ("POS + NEG", 1, 1)):
+        assert colour(pixels, axes[name], x, y).min() >= 245, (name, x, y)
+    np.testing.assert_array_equal(colour(pixels, axes["POS + NEG"], 1, 6), red)
+    np.testing.assert_array_equal(colour(pixels, axes["POS + NEG"], 6, 1), blue)
+
+
+def test_colour_bars_are_centred_at_zero_and_shared_by_pos_and_neg():
+    figure = plot(excitation(np.full((1, 4, 4, 1), 3.0), np.full((1, 4, 4, 1), -1.0)))
+    axes = panels(figure)
+    limits = {name: ax.images[0].get_clim() for name, ax in axes.items()}
+    assert limits == {"POS": (-3, 3), "NEG": (-3, 3), "POS + NEG": (-2, 2)}
+    bars = [ax for ax in figure.subfigs[0].axes if not ax.get_title()]
+    assert len(bars) == 2
+    pixels = rendered(figure)
+    low, high = colour(pixels, bars[0], -2.9, 0.5), colour(pixels, bars[0], 2.9, 0.5)
+    assert low[2] > low[0] + 40
+    assert high[0] > high[2] + 40
+
+
+def test_channels_are_summed_and_one_extreme_pixel_does_not_bleach_the_rest():
+    positive = np.ones((1, 40, 40, 3))
+    positive[0, 0, 0] = 1e6
+    image = panels(plot(excitation(positive, np.zeros_like(positive))))["POS"].images[0]
+    assert image.get_clim() == (-3, 3)
+    np.testing.assert_array_equal(np.unique(image.get_array()), 3)
+
+
+def test_a_sparse_map_keeps_its_colours():
+    positive = np.zeros((1, 40, 40, 1))
+    positive[0, 3, 4] = 5
+    assert panels(plot(excitation(positive, np.zeros_like(positive))))["POS"].images[0].get_clim() == (-5, 5)
+
+
+def test_a_map_of_zeros_is_white():
+    figure = plot(excitation(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1))))
+    assert colour(rendered(figure), panels(figure)["POS"], 1, 1).min() >= 245
+
+
+def test_the_caption_says_what_positive_means_and_the_titles_what_is_explained(halves):
+    words = texts(plot(halves, note="A word more."))
+    assert f"{CAPTION}\nA word more." in words
+    assert "positive: towards the sign of the explained unit" in CAPTION
+    assert "class 2, over pixels" in words
+    assert "espresso, 9.1" in texts(plot(halves, titles=["espresso, 9.1"]))
+
+
+@pytest.mark.parametrize(
+    ("scales", "labels"),
+    [((0, 0), ["coefficient"] * 2), ((57, 3), ["coefficient, in units of 2^57", "coefficient, in units of 2^3"])],
+)
+def test_a_scale_that_is_not_zero_is_shown(scales, labels):
+    figure = plot(excitation(np.ones((1, 4, 4, 1)), -np.ones((1, 4, 4, 1)), *scales))
+    assert [text for text in texts(figure) if text.startswith("coefficient")] == labels
+
+
+def test_a_row_for_each_sample_with_its_picture(halves):
+    pair = ExcitationMap(*[np.repeat(t, 2, axis=0) for t in (halves.positive, halves.negative, halves.sum)],
+                         np.zeros(2, int), np.zeros(2, int), None, "pixels", "class 2")  # fmt: skip
+    pictures = np.zeros((2, 8, 8, 3), "uint8")
+    pictures[1] = (255, 128, 0)
+    figure = plot(pair, pictures)
+    pixels = rendered(figure)
+    first, second = (part.axes[0] for part in figure.subfigs)
+    assert first.get_title() == second.get_title() == "picture"
+    np.testing.assert_array_equal(colour(pixels, first, 4, 4), (0, 0, 0))
+    np.testing.assert_allclose(colour(pixels, second, 4, 4), (255, 128, 0), atol=1)
+
+
+def test_the_signal_stands_beside_the_map_where_no_picture_is_given():
+    signal = np.zeros((1, 4, 4, 5))
+    signal[:, :2] = 7
+    figure = plot(excitation(np.ones((1, 4, 4, 5)), np.zeros((1, 4, 4, 5)), signal=signal))
+    pixels, ax = rendered(figure), panels(figure)["pixels"]
+    assert colour(pixels, ax, 1, 0).tolist() == [255] * 3
+    assert colour(pixels, ax, 1, 3).tolist() == [0] * 3
+
+
+def test_maps_over_features_are_bars():
+    values = np.array([[3.0, 0.0, -2.0, 1.0]])
+    figure = plot(excitation(np.maximum(values, 0), np.minimum(values, 0)))
+    pixels, ax = rendered(figure), panels(figure)["POS + NEG"]
+    red, blue = colour(pixels, ax, 0, 1.5), colour(pixels, ax, 2, -1)
+    assert red[0] > red[2] + 60
+    assert blue[2] > blue[0] + 60
+    assert colour(pixels, ax, 1, 1).std() < 1
+
+
+def test_maps_for_several_units_get_a_row_each():
+    parts = [np.ones((2, 3, 4, 4, 1), "float32")] * 3
+    scales = [np.zeros((2, 3), int)] * 2
+    maps = ExcitationMap(*parts, *scales, None, "pixels", "conv")
+    assert len(plot(maps, np.zeros((2, 4, 4, 3), "uint8")).subfigs) == 6
+
+
+def test_channels_first():
+    positive = np.zeros((1, 2, 4, 6))
+    positive[0, :, 1, 5] = 1
+    image = panels(plot(excitation(positive, np.zeros_like(positive)), channel_axis=0))["POS"].images[0]
+    assert image.get_array().shape == (4, 6)
+    assert image.get_array()[1, 5] == 2
+
+
+def test_huge_values_are_drawn():
+    top = np.full((1, 4, 4, 3), 3e38)
+    figure = plot(excitation(top, np.zeros_like(top)))
+    red = colour(rendered(figure), panels(figure)["POS"], 1, 1)
+    assert red[0] > red[2] + 60
+
+
+def test_png_is_whole_and_leaves_nothing_else(halves, tmp_path):
+    from PIL import Image
+
+    save_png(plot(halves), tmp_path / "figure.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
+    with Image.open(tmp_path / "figure.png") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+
+
+def test_a_failed_write_leaves_the_old_file(halves, tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plotting.os, "replace", full)
+    with pytest.raises(SaveError, match=r"Cannot write .*figure.png': No space left on device"):
+        save_png(plot(halves), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["figure.png"]
+    assert path.read_bytes() == b"old"
+
+
+def test_no_folder_to_write_to(halves, tmp_path):
+    with pytest.raises(SaveError, match=r"Cannot write .*No such file or directory"):
+        save_png(plot(halves), tmp_path / "missing" / "figure.png")
+
+
+def test_pyplot_is_left_alone(halves):
+    import sys
+
+    plot(halves)
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_without_matplotlib(halves, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r'needs matplotlib.*pip install "pane-keras\[plot\]"') as caught:
+        plot(halves)
+    assert isinstance(caught.value, PaneError)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"titles": ["a", "b"]}, "a title for each of the 1 maps. Received: 2 titles"),
+        ({"pictures": np.zeros((3, 8, 8, 3))}, "a picture for each sample, 1 in all. Received: 3 pictures"),
+        ({"pictures": np.zeros(8)}, r"Pictures have the shape .* Received: \(8,\)"),
+    ],
+)
+def test_what_does_not_fit_together(halves, change, message):
+    with pytest.raises(InputError, match=message):
+        plot(halves, **change)
+
+
+def test_too_many_axes():
+    with pytest.raises(InputError, match=r"over 1, 2 or 3 axes.*Received: a map of shape \(2, 2, 2, 2\)"):
+        plot(excitation(np.ones((1, 2, 2, 2, 2)), np.ones((1, 2, 2, 2, 2))))
