@@ -38,13 +38,14 @@ class Report:
     def __str__(self):
         rows = {**self.layers, END_TO_END: self.end_to_end}
         width = max(map(len, rows))
-        lines = [
-            f"{name:{width}}  {value:.1e}{'' if value <= self.tolerance else '  TOO LARGE'}"
-            for name, value in rows.items()
-        ]
+        lines = [_line(name, value, width, self.tolerance) for name, value in rows.items()]
         verdict = "complete" if self.ok else "NOT complete"
-        return "\n".join([f"{'layer':{width}}  residual", *lines, f"{verdict}: largest residual {self.max_residual:.1e}, "
-                          f"tolerance {self.tolerance:.0e}"])  # fmt: skip
+        closing_line = f"{verdict}: largest residual {self.max_residual:.1e}, tolerance {self.tolerance:.0e}"
+        return "\n".join([f"{'layer':{width}}  residual", *lines, closing_line])
+
+
+def _line(name, value, width, tolerance):
+    return f"{name:{width}}  {value:.1e}{'' if value <= tolerance else '  TOO LARGE'}"
 
 
 def check_record(record, inputs, targets):

@@ -15,12 +15,12 @@ _NETWORK = "pane_keras.network"
 
 
 def pull_chain(block, operands):
-    """Contracts a block on the target leg with `operands`, listed from source to target: the block on the source leg."""
+    """Contracts a block on the target leg with `operands`, from source to target: the block on the source leg."""
     return _contract(tuple(o.shape for o in operands), block.shape, True)(*operands, block, backend=_NETWORK)
 
 
 def push_chain(block, operands):
-    """Contracts a block on the source leg with `operands`, listed from source to target: the block on the target leg."""
+    """Contracts a block on the source leg with `operands`, from source to target: the block on the target leg."""
     return _contract(tuple(o.shape for o in operands), block.shape, False)(*operands, block, backend=_NETWORK)
 
 

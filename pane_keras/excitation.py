@@ -105,7 +105,7 @@ class Excitation:
         return _folded(flat, self.target_shape, self.source_shape)
 
     def expression(self):
-        """Returns the `Expression` of the pair: einsum, operands, path, FLOPs and largest intermediate of each chain."""
+        """Returns the `Expression` of the pair: einsum, operands, path, FLOPs, largest intermediate of each chain."""
         return Expression(self._composition.chains, self.source, self.target)
 
     def __repr__(self):

@@ -171,7 +171,7 @@ class _Reader:
             return self.nested(operation, args, kwargs, name)
         if len(tree.flatten(symbolic)) != 1:
             raise UnsupportedLayerError(
-                f"Layer {name!r} of class {type(operation).__name__} emits several tensors, which no rule describes yet. "
+                f"Layer {name!r} of class {type(operation).__name__} emits several tensors, which no rule describes. "
                 "Split it into layers that emit one tensor each."
             )
         values = tree.map_structure(lambda t: self.value(), symbolic)
@@ -232,8 +232,8 @@ def _check(model):
         )
     if not model.built or not getattr(model, "inputs", None):
         raise ModelError(
-            f"Expected a built model. Received: {model.name!r}, whose input shape is not known yet. Add a keras.Input as its first "
-            "layer, or call model.build((None, ...)), then wrap it."
+            f"Expected a built model. Received: {model.name!r}, whose input shape is not known yet. "
+            "Add a keras.Input as its first layer, or call model.build((None, ...)), then wrap it."
         )
 
 

@@ -83,7 +83,8 @@ def _flatten(graph, model_name, inputs):
         )
     if len(flat) != len(graph.specs):
         raise InputError(
-            f"Model {model_name!r} expects {len(graph.specs)} input(s): {', '.join(graph.inputs)}. Received: {len(flat)}."
+            f"Model {model_name!r} expects {len(graph.specs)} input(s): {', '.join(graph.inputs)}. "
+            f"Received: {len(flat)}."
         )
     return flat
 
@@ -97,7 +98,8 @@ def _is_structure(graph, inputs):
 def _by_name(graph, model_name, inputs):
     if set(inputs) != set(graph.inputs):
         raise InputError(
-            f"Model {model_name!r} expects the inputs {list(graph.inputs)}. Received a dict with the keys {list(inputs)}."
+            f"Model {model_name!r} expects the inputs {list(graph.inputs)}. "
+            f"Received a dict with the keys {list(inputs)}."
         )
     named = [inputs[name] for name in graph.inputs]
     return named if len(named) > 1 else named[0]
@@ -132,8 +134,8 @@ def _check_shape(tensor, spec, model_name):
     if not fits or 0 in shape:
         hint = " Add the batch axis: x[None]." if len(shape) + 1 == len(spec.shape) else ""
         raise InputError(
-            f"Input {spec.name!r} of model {model_name!r} expects the shape {tuple(spec.shape)} (None is any size above 0). "
-            f"Received: {shape}.{hint}"
+            f"Input {spec.name!r} of model {model_name!r} expects the shape {tuple(spec.shape)} "
+            f"(None is any size above 0). Received: {shape}.{hint}"
         )
 
 

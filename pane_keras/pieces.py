@@ -261,7 +261,7 @@ def _coefficients(function, coefficients, kind, bounded=False):
 
 
 def aligned(xs):
-    """Returns tensors (batch, ...) with axes of size 1 behind the batch where others have more, as Keras merges them."""
+    """Returns tensors (batch, ...) of one rank: axes of size 1 behind the batch, as Keras merges them."""
     rank = max(len(x.shape) for x in xs)
     shapes = [backend.dims(x) for x in xs]
     return [

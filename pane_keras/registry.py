@@ -86,6 +86,7 @@ def rule_for(layer, name):
     Raises:
         UnsupportedLayerError: No class that it inherits from is registered, or it redefines what the rule relies on.
     """
+    _refuse_half_precision(layer, name)
     for depth, cls in enumerate(type(layer).__mro__):
         if cls in _RULES:
             _refuse_redefinition(layer, name, cls, type(layer).__mro__[:depth])
@@ -114,6 +115,14 @@ def activation_piece(activation, name):
         "rule. Register it: @pane_keras.register_activation(function) over a function of the activation that returns "
         "a piece of pane_keras.pieces, such as pieces.elementwise."
     )
+
+
+def _refuse_half_precision(layer, name):
+    if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16"):
+        raise UnsupportedLayerError(
+            f"Layer {name!r} computes in {layer.compute_dtype}, where signs and sums are rounded too coarsely to tell "
+            "what excites from what inhibits. Build the model under the float32 policy and load the same weights."
+        )
 
 
 def _refuse_redefinition(layer, name, base, subclasses):

@@ -84,7 +84,8 @@ def _index(unit, shape, layer):
         )
     if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape)):
         raise TargetError(
-            f"Unit {tuple(map(int, index))} lies outside layer {layer!r}, whose shape is {shape}: expected one index for each axis."
+            f"Unit {tuple(map(int, index))} lies outside layer {layer!r}, whose shape is {shape}: "
+            "expected one index for each axis."
         )
     return tuple(int(i) % n for i, n in zip(index, shape))
 

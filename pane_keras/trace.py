@@ -59,7 +59,7 @@ class Trace:
 
     def __getitem__(self, name):
         """Returns the `Emission` of a layer. Raises UnknownLayerError."""
-        emitted = self._emitted.get(name) or self._unknown(name)
+        emitted = self._call(name)
         positive, negative = views(self._record, emitted.inputs, emitted.output, name, len(emitted.inputs) > 1)
         return Emission(self._record.slots[emitted.output].value, positive, negative)
 
@@ -130,10 +130,12 @@ class Trace:
         return self._slot(name)
 
     def _target(self, name):
+        if name == "logits" and len(self._outputs) > 1:
+            raise TargetError(f"The model has several outputs: name the layer of one of {list(self.output_names)}.")
         return self._logits_slot(None) if name == "logits" else self._slot(name)
 
     def _slot(self, name):
-        slot = (self._emitted.get(name) or self._unknown(name)).output
+        slot = self._call(name).output
         return self._head(slot) if slot in self._outputs else slot
 
     def _one_input(self):
@@ -160,9 +162,12 @@ class Trace:
                 return stage.edges[0].source
         return slot
 
-    def _unknown(self, name):
+    def _call(self, name):
+        if isinstance(name, str) and name in self._emitted:
+            return self._emitted[name]
         close = difflib.get_close_matches(str(name), list(self._emitted), n=3)
         hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
         raise UnknownLayerError(
-            f"The model has no layer {name!r}.{hint} Its {len(self)} layers are listed by `list(trace)` and by `pane-keras layers`."
+            f"The model has no layer {name!r}.{hint} Its {len(self)} layers are listed by `list(trace)` "
+            "and by `pane-keras layers`."
         )

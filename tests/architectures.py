@@ -42,7 +42,8 @@ class Architecture:
     def __repr__(self):
         chain = " > ".join(" ".join(map(str, step)) for step in self.steps)
         kind = "Sequential" if self.sequential else "Functional"
-        return f"<{kind} {self.side}x{self.side}x2 > {chain} > dense {self.classes} {self.head}; batch {self.batch}, seed {self.seed}>"
+        end = f"dense {self.classes} {self.head}"
+        return f"<{kind} {self.side}x{self.side}x2 > {chain} > {end}; batch {self.batch}, seed {self.seed}>"
 
     def model(self):
         """Returns the model with random weights; biases are not zero and deviations are positive."""

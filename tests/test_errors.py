@@ -670,3 +670,10 @@ def test_a_layer_with_two_outputs(own_registry, inputs_for):
     model = keras.Model(x, layers.Add()([a, b]))
     with pytest.raises(UnsupportedLayerError, match="'halves'"):
         wrap(model).trace(inputs_for(model))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision(policy):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy, name="halved")])
+    with pytest.raises(UnsupportedLayerError, match=r"'halved' computes in b?float16.*float32 policy"):
+        wrap(model)

@@ -163,7 +163,9 @@ def test_any_two_layers(architecture, data):
 
 def assert_weights_are_linear_and_effect_is_adjoint(case, pair, p, n, size):
     rng = np.random.default_rng(len(case.names))
-    u, v = (rng.normal(size=(len(case.x), *shape)).astype("float32") for shape in (pair.target_shape, pair.source_shape))
+    u, v = (
+        rng.normal(size=(len(case.x), *shape)).astype("float32") for shape in (pair.target_shape, pair.source_shape)
+    )
     axes = [list(range(1, 1 + len(pair.target_shape)))] * 2
     depth = len(case.record.stages)
 

@@ -438,7 +438,7 @@ def _log_softmax(xs):
 
 
 def _sparsemax(xs):
-    """y = max(x - tau, 0) with tau held fixed: that of Keras, whose value is too large in a support of several units."""
+    """y = max(x - tau, 0) with tau held fixed: that of Keras, too large where several units stay above it."""
     x = xs[0]
     y = np.asarray(keras.activations.sparsemax(x[None].astype("float32"))[0], "float64")
     c = (y > 0).astype("float64")

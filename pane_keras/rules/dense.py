@@ -41,8 +41,8 @@ def refuse_quantized(layer):
     """Raises where the kernel is stored as integers, whose product is rounded on the way."""
     if getattr(layer, "quantization_mode", None):
         raise UnsupportedLayerError(
-            f"Layer {layer.name!r} is quantized ({layer.quantization_mode}), so it rounds and is not linear at a sample. "
-            "Wrap the model before it is quantized."
+            f"Layer {layer.name!r} is quantized ({layer.quantization_mode}), so it rounds and is not linear at a "
+            "sample. Wrap the model before it is quantized."
         )
 
 

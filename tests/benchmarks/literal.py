@@ -6,6 +6,7 @@ Kept for comparison of speed and precision only. It walks the operands of a trac
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.block import closing
 from pane_keras.operand import LinearOperand
 
 
@@ -14,7 +15,7 @@ def literal_chain(trace):
     record = trace._record
     target = trace._logits_slot(None)
     logits = record.slots[target].value
-    row = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1])[None]
+    row = ops.one_hot(ops.argmax(logits, axis=-1), logits.shape[-1])
     arrived = {target: (row, ops.zeros_like(row))}
     stages = {stage.output: stage for stage in record.stages}
     for slot in range(target, -1, -1):
@@ -25,7 +26,7 @@ def literal_chain(trace):
             pulled = _pull(edge.operand, *rows)
             known = arrived.get(edge.source)
             arrived[edge.source] = pulled if known is None else tuple(a + b for a, b in zip(known, pulled))
-    return tuple(part[0] for part in arrived[trace._input_slots[0]])
+    return arrived[trace._input_slots[0]]
 
 
 def _pull(operand, p, n):
@@ -36,7 +37,7 @@ def _pull(operand, p, n):
 
     def excite(rows, part):
         """E+ (part = 1) or E- (part = -1): the part of the kernel whose product with x has that sign times o''s."""
-        signed = backend.flip_signs(rows, operand.out)
+        signed = backend.flip_signs(rows, operand.out, 1)
         ahead = (rows + part * signed) / 2
         against = (rows - part * signed) / 2
         return _by_sign_of_input(operand, ahead, against, plus, minus)
@@ -45,10 +46,10 @@ def _pull(operand, p, n):
 
 
 def _by_sign_of_input(operand, ahead, against, plus, minus):
-    positive = backend.keep_positive(_transposed(operand, ahead, plus, against, minus), operand.x)
+    positive = backend.keep_positive(_transposed(operand, ahead, plus, against, minus), operand.x, 1)
     if operand.nonnegative:
         return positive
-    return positive + backend.keep_positive(_transposed(operand, against, plus, ahead, minus), -operand.x)
+    return positive + backend.keep_positive(_transposed(operand, against, plus, ahead, minus), -operand.x, 1)
 
 
 def _transposed(operand, a, plus, b, minus):
@@ -58,6 +59,4 @@ def _transposed(operand, a, plus, b, minus):
 
 
 def _single(operand, rows):
-    from pane_keras.block import closing
-
-    return operand.pull(closing(rows)).sum.mantissa
+    return operand.pull(closing(rows[None])).sum.mantissa
