@@ -15,7 +15,7 @@ _HOME = {
     "register_activation": "registry",
     "wrap": "wrapping",
 }
-_MODULES = ("errors", "pieces", "plotting")
+_MODULES = ("errors", "pieces", "plotting", "testing")
 
 __all__ = [*_HOME, *_MODULES, "__version__"]
 

@@ -48,6 +48,16 @@ def describe(shapes, block_shape, pull):
     return opt_einsum.contract_path(equation, *shapes, block_shape, shapes=True, optimize=path)[1]
 
 
+def contract_factors(factors):
+    """Returns the dense operand (b, *out, *in) of elementary tensors, as a NumPy array and a tuple of its axes."""
+    words = {word for factor in factors for word in factor.axes}
+    axes = [w for w in ("b",) if w in words]
+    for leg in ("out", "in"):
+        axes += sorted((w for w in words if w.startswith(leg)), key=lambda w: int(w.removeprefix(leg)))
+    interleaved = [part for factor in factors for part in (factor.values, factor.axes)]
+    return opt_einsum.contract(*interleaved, axes), tuple(axes)
+
+
 @lru_cache(maxsize=1024)
 def _contract(shapes, block_shape, pull):
     equation, path = chain_equation(len(shapes), pull), sweep_path(len(shapes), pull)

@@ -41,9 +41,16 @@ class Expression:
         lines = [f"{self.source} -> {self.target}: {len(self.chains)} chain(s), channel a = (sum, difference)"]
         for number, (chain, info) in enumerate(zip(self.chains, self.infos()), 1):
             lines += ["", f"chain {number}: {info.eq}"]
-            lines += [f"  {o.name:32} {o.kind:24} {o.shape}" for o in chain.operands]
+            lines += [line for o in chain.operands for line in _operand_lines(o)]
             lines += ["  " + line.strip() for line in str(info).splitlines() if line.strip()]
         return "\n".join(lines)
+
+
+def _operand_lines(operand):
+    """One line for the operand, and one for each of its channels with the elementary tensors it stands for."""
+    yield f"  {operand.name:32} {operand.kind:24} {operand.shape}"
+    for channel, difference in (("S", False), ("D", True)):
+        yield f"    {channel} = " + " ".join(map(str, operand.factors(difference)))
 
 
 def _one_row(chain):

@@ -17,13 +17,12 @@ To pull is to contract a block of rows with the leg `out` (rows W), to push is t
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from keras import ops
+import numpy as np
 
 from pane_keras import backend
-from pane_keras.scaled import with_room
+from pane_keras.factors import Factor, axes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,6 @@ class Operand(ABC):
         masks_sum, masks_difference: Whether a zero of x must be masked here; False where a neighbour's coefficient
             is known to be zero there already.
         gain: Bits by which the coefficients may change the size of rows; 0 for averages, copies and slopes near 1.
-        factors: Function that returns the elementary tensors of the operand, or None.
     """
 
     name: str
@@ -50,7 +48,6 @@ class Operand(ABC):
     masks_sum: bool = True
     masks_difference: bool = True
     gain: int = 0
-    factors: Callable | None = field(default=None, repr=False)
 
     @property
     def in_shape(self):
@@ -84,174 +81,15 @@ class Operand(ABC):
     def push(self, block):
         """Returns the block on the leg `out` for a block on the leg `in`."""
 
+    @abstractmethod
+    def factors(self, difference=False):
+        """Returns the elementary tensors of S, or of D: a list of `Factor` with named axes, on the host."""
+
+    def _signal_factor(self, name, function):
+        return Factor(name, ("b", *axes_of("in", len(self.in_shape))), lambda: function(np.asarray(self.x)))
+
+    def _zero_factor(self):
+        return self._signal_factor("nonzero input", lambda x: (x != 0).astype(x.dtype))
+
     def _mask(self, t, wanted, rows):
         return backend.nonzero_mask(self.x, rows)(t) if wanted else t
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearOperand(Operand):
-    """A linear map with known coefficients; the transpose is native or derived.
-
-    Attributes:
-        forward: Function (x, kernel) -> o', linear in both.
-        transpose: Function (rows, kernel, shape of x) -> rows, or None: derived.
-        kernel: Tensor, or None for fixed coefficients that are not negative (|w| = w).
-        magnitude: Function kernel -> |kernel|.
-        nonnegative: x is known not to be negative, so sign(x) = [x != 0].
-    """
-
-    forward: Callable
-    transpose: Callable | None = None
-    kernel: object = None
-    magnitude: Callable = ops.abs
-    nonnegative: bool = False
-
-    def pull(self, block):
-        return block.each(self._pull_sum, None if self.single and not block.split else self._pull_difference)
-
-    def push(self, block):
-        return block.each(self._push_sum, None if self.single and not block.split else self._push_difference)
-
-    def _pull_sum(self, t, masked=None):
-        masked = self.masks_sum if masked is None else masked
-        t = with_room(t, self.gain)
-        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel), masked, t.rows), self.gain)
-
-    def _pull_difference(self, t):
-        if self.single:
-            return self._pull_sum(t, self.masks_difference)
-        t = with_room(t, self.gain)
-        flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
-        return t.grown(self._input_signs(self._transposed(flipped, self._magnitude()), t.rows), self.gain)
-
-    def _push_sum(self, t, masked=None):
-        masked = self.masks_sum if masked is None else masked
-        t = with_room(t, self.gain)
-        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
-
-    def _push_difference(self, t):
-        if self.single:
-            return self._push_sum(t, self.masks_difference)
-        t = with_room(t, self.gain)
-        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self._magnitude())
-        return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
-
-    def _magnitude(self):
-        return None if self.kernel is None else self.magnitude(self.kernel)
-
-    def _input_signs(self, t, rows):
-        if not self.nonnegative:
-            return backend.flip_signs(t, self.x, rows)
-        return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
-
-    def _pushed(self, t, kernel):
-        return backend.with_sample_shape(self.forward(t, kernel), self.out_shape)
-
-    def _transposed(self, t, kernel):
-        shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
-        transpose = self.transpose or self._derived_transpose
-        return backend.with_sample_shape(transpose(t, kernel, shape), self.in_shape)
-
-    def _derived_transpose(self, t, kernel, shape):
-        return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SingleOperand(Operand):
-    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D."""
-
-    single: bool = True
-
-    def pull(self, block):
-        pull, mask = self._puller(), self._shared_mask(block)
-        return self._on(block, lambda t, masked: mask(pull(t, block.rows), masked))
-
-    def push(self, block):
-        push, mask = self._pusher(), self._shared_mask(block)
-        return self._on(block, lambda t, masked: push(mask(t, masked), block.rows))
-
-    def _shared_mask(self, block):
-        if not (self.masks_sum or self.masks_difference):
-            return lambda t, masked: t
-        mask = backend.nonzero_mask(self.x, block.rows)
-        return lambda t, masked: mask(t) if masked else t
-
-    def _on(self, block, function):
-        def channel(masked):
-            return lambda t: self._stepped(t, lambda mantissa: function(mantissa, masked))
-
-        return block.each(channel(self.masks_sum), channel(self.masks_difference) if block.split else None)
-
-    def _stepped(self, t, function):
-        t = with_room(t, self.gain)
-        return t.grown(function(t.mantissa), self.gain)
-
-    @abstractmethod
-    def _puller(self):
-        """Returns the function (t on `out`, rows) -> t on `in`, with what both channels share computed once."""
-
-    @abstractmethod
-    def _pusher(self):
-        """Returns the function (t on `in`, rows) -> t on `out`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElementwiseOperand(SingleOperand):
-    """y = c x, element by element; an input that was broadcast sums over what it was broadcast along.
-
-    Attributes:
-        multiplier: Function without arguments that returns the function (t, rows) -> t times c.
-    """
-
-    multiplier: Callable
-
-    def _puller(self):
-        multiply = self.multiplier()
-        return lambda t, rows: unbroadcast(multiply(t, rows), self.in_shape)
-
-    def _pusher(self):
-        multiply = self.multiplier()
-        return lambda t, rows: multiply(broadcast(t, self.out_shape), rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionOperand(SingleOperand):
-    """y_i = x_k(i): 1 at the selected element.
-
-    Attributes:
-        index: Function without arguments that returns k, an int64 tensor (batch, *out) into the flat sample of x.
-    """
-
-    index: Callable
-
-    def _puller(self):
-        index, size, shape = self._flat_index(), self.shape[3], backend.dims(self.x)[1:]
-        return lambda t, rows: ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
-
-    def _pusher(self):
-        index, shape = self._flat_index(), backend.dims(self.out)[1:]
-        return lambda t, rows: ops.reshape(backend.gather_rows(_flat(t), index, rows), (-1, *shape))
-
-    def _flat_index(self):
-        return _flat(self.index())
-
-
-def unbroadcast(t, shape):
-    """Returns t (n, *out) summed over the axes along which a sample of `shape` was broadcast."""
-    for _ in range(len(t.shape) - 1 - len(shape)):
-        t = ops.sum(t, axis=1)
-    axes = [i + 1 for i, size in enumerate(shape) if size == 1 and t.shape[i + 1] != 1]
-    return ops.sum(t, axis=axes, keepdims=True) if axes else t
-
-
-def broadcast(t, shape):
-    """Returns t (n, *in) broadcast to samples of `shape`."""
-    n, *own = backend.dims(t)
-    if tuple(own) == tuple(shape):
-        return t
-    missing = len(shape) - len(own)
-    return ops.broadcast_to(ops.reshape(t, (n, *[1] * missing, *own)), (n, *shape))
-
-
-def _flat(t):
-    return ops.reshape(t, (-1, math.prod(backend.dims(t)[1:])))

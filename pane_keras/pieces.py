@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.operand import ElementwiseOperand, LinearOperand, SelectionOperand
+from pane_keras.linear_operand import LinearOperand
+from pane_keras.single_operand import ElementwiseOperand, SelectionOperand
 
 Piece = Callable
 """Function (record, *slots) -> slot."""
@@ -32,7 +33,7 @@ def identity(record, slot):
     return slot
 
 
-def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kind="linear", factors=None):
+def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kind="linear", elementary=None):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
     Args:
@@ -42,7 +43,8 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
         transpose: Function (rows, kernel, shape of x) -> W^T rows; derived from `forward` unless given.
         magnitude: Function kernel -> the kernel of |W|.
         kind: Word for people.
-        factors: Function x, o' -> elementary tensors, for `expression()`.
+        elementary: Function (kernel, in_shape, out_shape) -> factors of W with named axes, for `expression()`, where
+            `kernel` is a function that returns it; one dense tensor unless given.
     """
 
     kernel, bias = backend.snapshot(kernel), None if bias is None else backend.snapshot(bias)
@@ -61,7 +63,7 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             magnitude=magnitude,
             nonnegative=slot.nonnegative,
             gain=record.gain,
-            factors=factors,
+            elementary=elementary,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=bias is None)

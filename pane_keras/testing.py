@@ -13,8 +13,9 @@ from keras import ops
 
 from pane_keras.errors import PaneError
 from pane_keras.excitation import Excitation
-from pane_keras.operand import ElementwiseOperand, LinearOperand, SelectionOperand
+from pane_keras.linear_operand import LinearOperand
 from pane_keras.record import Record
+from pane_keras.single_operand import ElementwiseOperand, SelectionOperand
 from pane_keras.wrapping import ExcitationLayer
 
 

@@ -29,6 +29,8 @@ class Architecture:
         side: Height and width of the input picture.
         batch: Samples.
         seed: Of weights and inputs.
+        dyadic: Weights and inputs are multiples of 1/2: inside the network signals are often exactly zero although
+            their terms are not, and windows have ties.
     """
 
     steps: tuple
@@ -38,12 +40,13 @@ class Architecture:
     side: int
     batch: int
     seed: int
+    dyadic: bool = False
 
     def __repr__(self):
         chain = " > ".join(" ".join(map(str, step)) for step in self.steps)
         kind = "Sequential" if self.sequential else "Functional"
         end = f"dense {self.classes} {self.head}"
-        return f"<{kind} {self.side}x{self.side}x2 > {chain} > {end}; batch {self.batch}, seed {self.seed}>"
+        return f"<{kind} {self.side}x{self.side}x2 > {chain} > {end}; batch {self.batch}, seed {self.seed}, dyadic {self.dyadic}>"
 
     def model(self):
         """Returns the model with random weights; biases are not zero and deviations are positive."""
@@ -53,13 +56,14 @@ class Architecture:
         model = keras.Model(x, _body(self, x, put))
         if self.sequential:
             model = keras.Sequential([keras.Input((self.side, self.side, 2)), *put.layers])
-        randomize(model, np.random.default_rng(self.seed))
+        randomize(model, np.random.default_rng(self.seed), self.dyadic)
         return model
 
     def inputs(self):
         """Returns the samples: a quarter of the entries is exactly zero."""
         rng = np.random.default_rng(self.seed + 1)
-        values = rng.normal(size=(self.batch, self.side, self.side, 2))
+        shape = (self.batch, self.side, self.side, 2)
+        values = rng.integers(-4, 5, shape) / 2 if self.dyadic else rng.normal(size=shape)
         return np.where(rng.random(values.shape) < 0.25, 0, values).astype("float32")
 
 
@@ -255,6 +259,7 @@ def _built(steps, sequential):
         side=st.integers(3, 5),
         batch=st.integers(1, 3),
         seed=st.integers(0, 2**16),
+        dyadic=st.booleans(),
     )
 
 
@@ -265,12 +270,12 @@ graphs = _built(GRAPH_STEPS, st.just(False))
 """Strategy: architectures with branches, residuals, gates, shared layers and nested models."""
 
 
-def randomize(model, rng):
-    """Gives every float weight a random value."""
+def randomize(model, rng, dyadic=False):
+    """Gives every float weight a random value, a multiple of 1/2 if `dyadic`."""
     for variable in model.weights:
         if not keras.backend.is_float_dtype(variable.dtype):
             continue
         shape = tuple(variable.shape)
         spread = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.4
-        value = rng.normal(0, spread, shape)
+        value = rng.integers(-2, 3, shape) / 2 if dyadic else rng.normal(0, spread, shape)
         variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)

@@ -1,5 +1,9 @@
 """Every error of the library by its message, and what users may register."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -677,3 +681,18 @@ def test_half_precision(policy):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy, name="halved")])
     with pytest.raises(UnsupportedLayerError, match=r"'halved' computes in b?float16.*float32 policy"):
         wrap(model)
+
+
+def test_another_backend():
+    """Said when the library is imported, in a process of its own: a backend is chosen once."""
+    code = "import pane_keras; pane_keras.wrap"
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pane_keras runs on Keras with the TensorFlow backend" in done.stderr
+    assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+
+def test_a_name_that_the_package_lacks():
+    with pytest.raises(AttributeError, match="'pane_keras' has no attribute 'saliency'"):
+        pane_keras.saliency  # noqa: B018

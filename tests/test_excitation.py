@@ -8,7 +8,7 @@ import opt_einsum
 import pytest
 from keras import layers
 
-from pane_keras import ExcitationMap, contraction, operand, wrap
+from pane_keras import ExcitationMap, contraction, linear_operand, single_operand, wrap
 from pane_keras.errors import DenseSizeError
 
 
@@ -296,7 +296,7 @@ def test_a_chain_is_one_equation(chain, inputs_for):
 
 
 def test_an_expression_runs_nothing(trace, monkeypatch):
-    for cls in (operand.LinearOperand, operand.SingleOperand):
+    for cls in (linear_operand.LinearOperand, single_operand.SingleOperand):
         monkeypatch.setattr(cls, "pull", None)
         monkeypatch.setattr(cls, "push", None)
     assert "chain 1" in str(trace.between("stem", "scores").expression())
@@ -383,7 +383,7 @@ def ladder(rungs):
 def counted(monkeypatch):
     """Counts every pull and push of an operand, by the name of its layer."""
     calls = {"pull": [], "push": []}
-    for cls in (operand.LinearOperand, operand.SingleOperand):
+    for cls in (linear_operand.LinearOperand, single_operand.SingleOperand):
         for verb, seen in calls.items():
             original = getattr(cls, verb)
 

@@ -1,10 +1,13 @@
 """Convolutions: o' = x * kernel, never unfolded. Their transposes are native kernels of the framework."""
 
+from functools import partial
+
 import keras
 from keras import ops
 
 from pane_keras import backend
 from pane_keras.backend import Geometry
+from pane_keras.factors import convolution_factors, depthwise_factors
 from pane_keras.pieces import linear, sequence
 from pane_keras.registry import activation_piece, register
 from pane_keras.rules.dense import layer_bias, refuse_quantized
@@ -21,6 +24,7 @@ def convolution(layer, inputs):
         channel_bias(layer, layer_bias(layer)),
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, geometry, shape),
         kind="convolution",
+        elementary=partial(convolution_factors, geometry=geometry),
     )
     return sequence(stage, activation_piece(layer.activation, layer.name))
 
@@ -42,6 +46,7 @@ def separable(layer, inputs):
         channel_bias(layer, layer_bias(layer)),
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, pointwise, shape),
         kind="pointwise convolution",
+        elementary=partial(convolution_factors, geometry=pointwise),
     )
     return sequence(_depthwise(layer, layer.depthwise_kernel), mixing, activation_piece(layer.activation, layer.name))
 
@@ -81,4 +86,5 @@ def _depthwise(layer, kernel, bias=None):
         channel_bias(layer, bias),
         transpose=lambda rows, kernel, shape: backend.transpose_depthwise(rows, kernel, geometry, shape),
         kind="depthwise convolution",
+        elementary=partial(depthwise_factors, geometry=geometry),
     )

@@ -5,6 +5,7 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.errors import UnsupportedLayerError
+from pane_keras.factors import dense_factors
 from pane_keras.pieces import linear, sequence
 from pane_keras.registry import activation_piece, register
 
@@ -15,7 +16,9 @@ def dense(layer, inputs):
     refuse_quantized(layer)
     kernel = backend.snapshot(layer.kernel)
     return sequence(
-        linear(ops.matmul, kernel, layer_bias(layer), transpose=_transposed_matmul, kind="dense"),
+        linear(
+            ops.matmul, kernel, layer_bias(layer), transpose=_transposed_matmul, kind="dense", elementary=dense_factors
+        ),
         activation_piece(layer.activation, layer.name),
     )
 

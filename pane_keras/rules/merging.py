@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from pane_keras import pieces
-from pane_keras.operand import broadcast, unbroadcast
 from pane_keras.registry import register
+from pane_keras.single_operand import broadcast, unbroadcast
 
 
 @register(keras.layers.Add)

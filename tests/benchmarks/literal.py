@@ -7,7 +7,7 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.block import closing
-from pane_keras.operand import LinearOperand
+from pane_keras.linear_operand import LinearOperand
 
 
 def literal_chain(trace):

@@ -1,0 +1,106 @@
+"""Linear maps as operands: S = W [x != 0], D = sign(o') |W| sign(x), by native kernels."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from pane_keras import backend
+from pane_keras.factors import Factor, axes_of
+from pane_keras.operand import Operand
+from pane_keras.scaled import with_room
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearOperand(Operand):
+    """A linear map with known coefficients; the transpose is native or derived.
+
+    Attributes:
+        forward: Function (x, kernel) -> o', linear in both.
+        transpose: Function (rows, kernel, shape of x) -> rows, or None: derived.
+        kernel: Tensor, or None for fixed coefficients that are not negative (|w| = w).
+        magnitude: Function kernel -> |kernel|.
+        nonnegative: x is known not to be negative, so sign(x) = [x != 0].
+        elementary: Function (kernel, in_shape, out_shape) -> factors of W, the kernel as a function without arguments;
+            or None: one dense tensor.
+    """
+
+    forward: Callable
+    transpose: Callable | None = None
+    kernel: object = None
+    magnitude: Callable = ops.abs
+    nonnegative: bool = False
+    elementary: Callable | None = None
+
+    def pull(self, block):
+        return block.each(self._pull_sum, None if self.single and not block.split else self._pull_difference)
+
+    def push(self, block):
+        return block.each(self._push_sum, None if self.single and not block.split else self._push_difference)
+
+    def factors(self, difference=False):
+        split = difference and not self.single
+        kernel = self._magnitude if split else lambda: self.kernel
+        elementary = self.elementary or self._dense_factors
+        signs = self._sign_factors() if split else [self._zero_factor()]
+        return [*elementary(kernel, self.in_shape, self.out_shape), *signs]
+
+    def _sign_factors(self):
+        out_axes = ("b", *axes_of("out", len(self.out_shape)))
+        signs = Factor("sign of o'", out_axes, lambda: np.sign(np.asarray(self.out)))
+        return [signs, self._signal_factor("sign of x", np.sign)]
+
+    def _dense_factors(self, kernel, in_shape, out_shape):
+        def coefficients():
+            size = math.prod(in_shape)
+            units = ops.reshape(ops.eye(size, dtype=self.x.dtype), (size, *in_shape))
+            columns = np.asarray(self.forward(units, kernel())).reshape(size, -1)
+            return columns.T.reshape(*out_shape, *in_shape)
+
+        axes = (*axes_of("out", len(out_shape)), *axes_of("in", len(in_shape)))
+        return [Factor("coefficients", axes, coefficients)]
+
+    def _pull_sum(self, t, masked=None):
+        masked = self.masks_sum if masked is None else masked
+        t = with_room(t, self.gain)
+        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel), masked, t.rows), self.gain)
+
+    def _pull_difference(self, t):
+        if self.single:
+            return self._pull_sum(t, self.masks_difference)
+        t = with_room(t, self.gain)
+        flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
+        return t.grown(self._input_signs(self._transposed(flipped, self._magnitude()), t.rows), self.gain)
+
+    def _push_sum(self, t, masked=None):
+        masked = self.masks_sum if masked is None else masked
+        t = with_room(t, self.gain)
+        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
+
+    def _push_difference(self, t):
+        if self.single:
+            return self._push_sum(t, self.masks_difference)
+        t = with_room(t, self.gain)
+        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self._magnitude())
+        return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
+
+    def _magnitude(self):
+        return None if self.kernel is None else self.magnitude(self.kernel)
+
+    def _input_signs(self, t, rows):
+        if not self.nonnegative:
+            return backend.flip_signs(t, self.x, rows)
+        return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
+
+    def _pushed(self, t, kernel):
+        return backend.with_sample_shape(self.forward(t, kernel), self.out_shape)
+
+    def _transposed(self, t, kernel):
+        shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
+        transpose = self.transpose or self._derived_transpose
+        return backend.with_sample_shape(transpose(t, kernel, shape), self.in_shape)
+
+    def _derived_transpose(self, t, kernel, shape):
+        return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)

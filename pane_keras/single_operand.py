@@ -1,0 +1,133 @@
+"""Operands with one term for each output, element by element or selected: E- = 0 and S = D."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from pane_keras import backend
+from pane_keras.factors import Factor, axes_of, kronecker, spread
+from pane_keras.operand import Operand
+from pane_keras.scaled import with_room
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleOperand(Operand):
+    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D."""
+
+    single: bool = True
+
+    def pull(self, block):
+        pull, mask = self._puller(), self._shared_mask(block)
+        return self._on(block, lambda t, masked: mask(pull(t, block.rows), masked))
+
+    def push(self, block):
+        push, mask = self._pusher(), self._shared_mask(block)
+        return self._on(block, lambda t, masked: push(mask(t, masked), block.rows))
+
+    def _shared_mask(self, block):
+        if not (self.masks_sum or self.masks_difference):
+            return lambda t, masked: t
+        mask = backend.nonzero_mask(self.x, block.rows)
+        return lambda t, masked: mask(t) if masked else t
+
+    def _on(self, block, function):
+        def channel(masked):
+            return lambda t: self._stepped(t, lambda mantissa: function(mantissa, masked))
+
+        return block.each(channel(self.masks_sum), channel(self.masks_difference) if block.split else None)
+
+    def _stepped(self, t, function):
+        t = with_room(t, self.gain)
+        return t.grown(function(t.mantissa), self.gain)
+
+    @abstractmethod
+    def _puller(self):
+        """Returns the function (t on `out`, rows) -> t on `in`, with what both channels share computed once."""
+
+    @abstractmethod
+    def _pusher(self):
+        """Returns the function (t on `in`, rows) -> t on `out`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementwiseOperand(SingleOperand):
+    """y = c x, element by element; an input that was broadcast sums over what it was broadcast along.
+
+    Attributes:
+        multiplier: Function without arguments that returns the function (t, rows) -> t times c.
+    """
+
+    multiplier: Callable
+
+    def factors(self, difference=False):
+        shift = len(self.out_shape) - len(self.in_shape)
+        axes = ("b", *axes_of("out", len(self.out_shape)))
+        coefficient = Factor("coefficient", axes, lambda: np.asarray(self.multiplier()(ops.ones_like(self.out), 1)))
+        through = [
+            kronecker(j + shift, j, size) if size == self.out_shape[j + shift] else spread(j + shift, j, self.out_shape)
+            for j, size in enumerate(self.in_shape)
+        ]
+        return [coefficient, *through, self._zero_factor()]
+
+    def _puller(self):
+        multiply = self.multiplier()
+        return lambda t, rows: unbroadcast(multiply(t, rows), self.in_shape)
+
+    def _pusher(self):
+        multiply = self.multiplier()
+        return lambda t, rows: multiply(broadcast(t, self.out_shape), rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionOperand(SingleOperand):
+    """y_i = x_k(i): 1 at the selected element.
+
+    Attributes:
+        index: Function without arguments that returns k, an int64 tensor (batch, *out) into the flat sample of x.
+    """
+
+    index: Callable
+
+    def factors(self, difference=False):
+        def chosen():
+            selected = np.eye(self.shape[3])[np.asarray(self._flat_index())]
+            return selected.reshape(-1, *self.out_shape, *self.in_shape)
+
+        axes = ("b", *axes_of("out", len(self.out_shape)), *axes_of("in", len(self.in_shape)))
+        return [Factor("selection", axes, chosen), self._zero_factor()]
+
+    def _puller(self):
+        index, size, shape = self._flat_index(), self.shape[3], backend.dims(self.x)[1:]
+        return lambda t, rows: ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
+
+    def _pusher(self):
+        index, shape = self._flat_index(), backend.dims(self.out)[1:]
+        return lambda t, rows: ops.reshape(backend.gather_rows(_flat(t), index, rows), (-1, *shape))
+
+    def _flat_index(self):
+        return _flat(self.index())
+
+
+def unbroadcast(t, shape):
+    """Returns t (n, *out) summed over the axes along which a sample of `shape` was broadcast."""
+    for _ in range(len(t.shape) - 1 - len(shape)):
+        t = ops.sum(t, axis=1)
+    axes = [i + 1 for i, size in enumerate(shape) if size == 1 and t.shape[i + 1] != 1]
+    return ops.sum(t, axis=axes, keepdims=True) if axes else t
+
+
+def broadcast(t, shape):
+    """Returns t (n, *in) broadcast to samples of `shape`."""
+    n, *own = backend.dims(t)
+    if tuple(own) == tuple(shape):
+        return t
+    missing = len(shape) - len(own)
+    return ops.broadcast_to(ops.reshape(t, (n, *[1] * missing, *own)), (n, *shape))
+
+
+def _flat(t):
+    return ops.reshape(t, (-1, math.prod(backend.dims(t)[1:])))
