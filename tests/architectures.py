@@ -46,7 +46,8 @@ class Architecture:
         chain = " > ".join(" ".join(map(str, step)) for step in self.steps)
         kind = "Sequential" if self.sequential else "Functional"
         end = f"dense {self.classes} {self.head}"
-        return f"<{kind} {self.side}x{self.side}x2 > {chain} > {end}; batch {self.batch}, seed {self.seed}, dyadic {self.dyadic}>"
+        drawn = f"batch {self.batch}, seed {self.seed}, dyadic {self.dyadic}"
+        return f"<{kind} {self.side}x{self.side}x2 > {chain} > {end}; {drawn}>"
 
     def model(self):
         """Returns the model with random weights; biases are not zero and deviations are positive."""

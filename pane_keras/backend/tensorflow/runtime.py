@@ -20,15 +20,6 @@ def is_symbolic(value):
     return is_tensor(value) and not hasattr(value, "numpy")
 
 
-def slope(function, x):
-    """Returns the derivative of an element-by-element `function` at `x`."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        y = function(x)
-    gradient = tape.gradient(y, x)
-    return tf.zeros_like(x) if gradient is None else gradient
-
-
 def dims(tensor):
     """Returns the shape as a tuple: ints where they are known, scalar tensors inside a graph where they are not."""
     static = tensor.shape.as_list()
