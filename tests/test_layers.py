@@ -225,6 +225,8 @@ RESHAPING = [
     case(lambda: layers.Reshape((3, 4)), (2, 6), note="plain"),
     case(lambda: layers.Reshape((-1, 2)), (2, 6), note="inferred"),
     case(lambda: layers.Permute((3, 1, 2)), (2, 3, 4), note="cycle"),
+    # dense matrices come in blocks of 256 rows
+    case(lambda: layers.Permute((2, 1)), (18, 17), note="more rows than a block"),
     case(lambda: layers.RepeatVector(3), (4,), note="three"),
     *several(layers.ZeroPadding1D, (3, 2), {"one": {"padding": 1}, "unequal": {"padding": (0, 2)}}),
     case(lambda: layers.ZeroPadding1D(2, **FIRST), (2, 3), note="channels first"),
