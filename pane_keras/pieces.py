@@ -56,7 +56,8 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             name=record.name,
             kind=kind,
             x=slot.value,
-            out=linear_part,
+            # With a bias, o' is no value of the model's, and only its signs are kept.
+            out=linear_part if bias is None else backend.signs(linear_part),
             forward=forward,
             transpose=transpose,
             kernel=kernel,

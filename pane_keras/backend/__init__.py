@@ -22,7 +22,7 @@ from pane_keras.backend.tensorflow.convolution import (
 )
 from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
-from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask
+from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
 from pane_keras.backend.tensorflow.pooling import gather_rows, max_pool_index, scatter_rows, transpose_average_pool
 from pane_keras.backend.tensorflow.runtime import (
     as_written,
@@ -58,6 +58,7 @@ __all__ = [
     "power_of_two",
     "scale_rows",
     "scatter_rows",
+    "signs",
     "snapshot",
     "static_size",
     "transpose_average_pool",

@@ -22,9 +22,15 @@ def nonzero_mask(fixed, rows):
     return lambda t: multiply_rows(t, tf.cast(tf.not_equal(fixed, 0), t.dtype), rows)
 
 
+def signs(fixed):
+    """Returns the signs -1, 0 and 1 as int8: a quarter of the memory, where nothing else of `fixed` is needed."""
+    return tf.cast(tf.sign(fixed), tf.int8)
+
+
 def flip_signs(t, fixed, rows):
-    """Returns `t * sign(fixed)`, with `sign(0) = 0`."""
-    return multiply_rows(t, tf.sign(fixed), rows)
+    """Returns `t * sign(fixed)`, with `sign(0) = 0`; `fixed` may hold the signs themselves."""
+    sign = tf.cast(fixed, t.dtype) if fixed.dtype == tf.int8 else tf.sign(fixed)
+    return multiply_rows(t, sign, rows)
 
 
 def multiply_rows(t, fixed, rows):
