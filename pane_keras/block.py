@@ -78,9 +78,15 @@ def fork(block):
     return block.each(normalized)
 
 
-def in_range(block):
-    """Returns whether rows are finite and not all zero, as far as the host can see."""
-    mantissas = [block.sum.mantissa, block.difference.mantissa] if block.split else [block.sum.mantissa]
-    if any(backend.is_symbolic(m) for m in mantissas):
+def in_range(block, alive):
+    """Returns whether rows are finite, and not zero where something should be left, as far as the host can see.
+
+    Args:
+        block: The rows.
+        alive: Boolean tensor (rows * batch,): rows that are not zero from their first stage on.
+    """
+    channels = [block.sum, block.difference] if block.split else [block.sum]
+    if any(backend.is_symbolic(t.mantissa) for t in channels):
         return True
-    return all(math.isfinite(size) and size > 0 for size in (float(ops.max(ops.abs(m))) for m in mantissas))
+    peaks = [ops.reshape(backend.peak(t.mantissa), (-1,)) for t in channels]
+    return all(bool(ops.all(ops.isfinite(peak) & ((peak > 0) | ~alive))) for peak in peaks)

@@ -4,8 +4,12 @@ Paths are never enumerated: a sweep visits every junction once, in reverse topol
 topological order for a push, so its cost is linear in the number of layers.
 """
 
+import math
 from dataclasses import dataclass
 
+from keras import ops
+
+from pane_keras import backend
 from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
 
@@ -34,6 +38,8 @@ class Composition:
         self.target = target
         edges = _between(record.edges if edges is None else edges, self.sources, target)
         self.connected = bool(edges) or target in self.sources
+        self._blocked = record.slots[target].blocks_sum
+        self._values = {slot: record.slots[slot].value for slot in (*self.sources, target)}
         self.chains = tuple(_chains(_unmasked(record, edges, self.sources), {*self.sources, target}))
 
     def pull(self, weights):
@@ -41,12 +47,19 @@ class Composition:
 
         Sources without a path are missing.
         """
-        return _carefully(lambda block: self._sweep({self.target: [block]}, True, self.sources), weights)
+        sweep = lambda block: self._sweep({self.target: [block]}, True, self.sources)  # noqa: E731
+        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked))
 
     def push(self, weights):
         """Returns the block on the target's leg for weights that close the leg of the one source."""
-        ends = (self.target,)
-        return _carefully(lambda block: self._sweep({self.sources[0]: [block]}, False, ends), weights)[self.target]
+        source = self.sources[0]
+        sweep = lambda block: self._sweep({source: [block]}, False, (self.target,))  # noqa: E731
+        return _carefully(sweep, weights, self._alive(weights, source, True))[self.target]
+
+    def _alive(self, weights, slot, masked):
+        """Rows with a weight on a unit that its first stage does not make a zero excitation: (rows * batch,)."""
+        weights = weights * ops.cast(self._values[slot] != 0, weights.dtype) if masked else weights
+        return ops.any(ops.reshape(weights != 0, (-1, math.prod(backend.dims(weights)[2:]))), axis=-1)
 
     def _sweep(self, arrived, pull, ends):
         done = {}
@@ -61,14 +74,14 @@ class Composition:
         return {end: done[end] for end in ends if end in done}
 
 
-def _carefully(sweep, weights):
+def _carefully(sweep, weights, alive):
     """Sweeps again, normalising before every stage, where the first sweep left the range of the dtype.
 
-    That takes weights that grew or shrank by millions after the model was wrapped, when their gains were read. Inside
-    a graph the host cannot look at the result, and the gains hold.
+    That takes units that only tiny weights reach, or weights that grew or shrank by millions after the model was
+    wrapped, when their gains were read. Inside a graph the host cannot look at the result, and the gains hold.
     """
     swept = sweep(closing(weights))
-    if all(in_range(block) for block in swept.values()):
+    if all(in_range(block, alive) for block in swept.values()):
         return swept
     return sweep(closing(weights, room=0))
 

@@ -11,7 +11,7 @@ from pane_keras.composition import Composition
 from pane_keras.errors import DenseSizeError, NoPathError, TargetError
 from pane_keras.expression import Expression
 from pane_keras.maps import ExcitationMap, map_of
-from pane_keras.scaled import BITS, Scaled, normalized
+from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
 from pane_keras.selection import one_hot_rows, unit_rows, weight_rows
 
 _SHARE_OF_MEMORY = 0.25
@@ -231,13 +231,16 @@ def _transposed(block, source, target):
 
 
 def _transposed_rows(t, source, target):
+    """Aligns what every row of the source says of one unit of the target at that unit's own largest entry."""
     units, batch = t.rows, backend.dims(source)[0]
-    exponent = ops.reshape(t.exponent, (units, batch))
-    top = ops.max(exponent, axis=0)
-    flat = backend.scale_rows(t.mantissa, ops.reshape(exponent - top, (-1,)))
-    rows = ops.transpose(ops.reshape(flat, (units, batch, -1)), (2, 1, 0))
-    count = rows.shape[0]
-    return Scaled(ops.reshape(rows, (-1, *source.shape[1:])), count, ops.tile(top, [count]), growth=BITS)
+    exponent = ops.reshape(t.exponent, (units, batch, 1))
+    mantissa = ops.reshape(t.mantissa, (units, batch, -1))
+    power = backend.binade(ops.abs(mantissa))
+    own = ops.where(power > 0, exponent + backend.log2(power), ZERO_EXPONENT)
+    top = ops.max(own, axis=0)
+    values = mantissa * backend.power_of_two(exponent - top, mantissa.dtype)
+    rows = ops.reshape(ops.transpose(values, (2, 1, 0)), (-1, *source.shape[1:]))
+    return Scaled(rows, top.shape[1], ops.reshape(ops.transpose(top), (-1,)), growth=BITS)
 
 
 def _folded(flat, target_shape, source_shape):

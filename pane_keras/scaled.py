@@ -19,8 +19,6 @@ BITS = 126
 USUAL_GAIN = 21
 """Bits that a stage with ordinary weights is trusted to stay within; six of them fit in `BITS`."""
 
-# 2**_TOP and its inverse are both normal float32 numbers.
-_TOP = 126
 # Below 2**-96 the small entries of a row would already be lost to underflow.
 _SMALLEST, _LARGEST = -96, 125
 
@@ -125,4 +123,4 @@ def _true_exponent(t):
 
 def _shifted(t, exponent, to):
     """Returns mantissas at the exponent `to`; what falls below the smallest normal number becomes 0."""
-    return backend.scale_rows(t.mantissa, ops.minimum(exponent - to, _TOP))
+    return backend.scale_rows(t.mantissa, exponent - to)

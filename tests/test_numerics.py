@@ -197,8 +197,9 @@ def test_maps_over_and_under_float32_against_the_twin(size, signal):
 def test_units_of_very_different_size_keep_their_own_scale():
     """Each row has its exponent: a unit that only tiny weights reach is as exact as one that large weights reach."""
     kernel = np.diag([1.0, 2.0**-30, 2.0**-60])
-    trace = pane_keras.wrap(linear_chain([kernel] * 4)).trace(np.ones((1, 3), "float32"))
-    maps = trace.between("input", "logits").map(target=[(0,), (1,), (2,)])
+    # Signals that the forward pass itself would flush to zero are zero excitations, so the last one starts large.
+    signals = np.array([[1.0, 1.0, 2.0**120]], "float32")
+    maps = pane_keras.wrap(linear_chain([kernel] * 4)).trace(signals).between("input", "logits").map(target=[0, 1, 2])
     s, d = channels(maps)
     expected = np.diag([1.0, 2.0**-120, 2.0**-240])[None]
     np.testing.assert_array_equal(s, expected)

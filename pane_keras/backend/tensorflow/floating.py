@@ -41,7 +41,10 @@ def log2(powers):
 
 
 def power_of_two(e, dtype):
-    """Returns exactly `2**e` for an int32 tensor `e`; below the smallest normal number, 0."""
+    """Returns exactly `2**e` for an int32 tensor `e`; below the smallest normal number, 0.
+
+    Above the largest it stays at the largest: rows that would be shifted so far are zero.
+    """
     dtype = tf.as_dtype(dtype)
     integer, fraction, bias = _LAYOUT[dtype]
     biased = tf.cast(tf.clip_by_value(e + bias, 0, 2 * bias), integer)
