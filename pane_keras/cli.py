@@ -103,7 +103,10 @@ def _load_framework():
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import keras  # noqa: F401  brings its framework with it
+        import keras
+
+        # The first tensor starts the devices: where there is no GPU, the framework says so in several lines.
+        keras.ops.zeros(())
     finally:
         os.dup2(kept, 2)
         os.close(kept)
