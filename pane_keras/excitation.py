@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -123,7 +124,7 @@ class Excitation:
             )
 
     def _itemsize(self):
-        return np.dtype(str(self._from.dtype).split("'")[-2] if "'" in str(self._from.dtype) else "float32").itemsize
+        return np.dtype(keras.backend.standardize_dtype(self._from.dtype)).itemsize
 
     def _rows_of_target(self):
         return _in_blocks(self._to, lambda rows: next(iter(self._composition.pull(rows).values())))
