@@ -39,18 +39,17 @@ class ExcitationLayer(keras.layers.Layer):
     Args:
         operation: The user's layer or operation.
         name: Its name in the model, unique for each call. Shown by `label`.
-        args, kwargs: How the model calls it, with `Value` where a tensor stands.
+        kwargs: Keyword arguments of the call, which may not ask for training.
         model_name: The model it belongs to, for messages.
     """
 
-    def __init__(self, operation, name=None, args=None, kwargs=None, model_name=None):
+    def __init__(self, operation, name=None, kwargs=None, model_name=None):
         label = name or operation.name
         super().__init__(name=label.replace("/", ".") + "_excitation", trainable=operation_trainable(operation))
         self.operation = operation
         self.label = label
         self.rule = rule_for(operation, label)
         self.gain = weight_gain(operation, model_name or label)
-        self._arguments = _Untracked((args, kwargs or {}))
         refuse_training(label, kwargs or {})
 
     def call(self, *args, **kwargs):
@@ -103,11 +102,6 @@ class ExcitationLayer(keras.layers.Layer):
             f"Layer {self.label!r} is not built. Call layer.build(input_shape), or use it in a model, first."
         )
 
-    @property
-    def arguments(self):
-        """The (args, kwargs) of this call in the model."""
-        return self._arguments.content
-
 
 class PaneModel(keras.Model):
     """A Keras model that also tells what excites and what inhibits each of its units. Made by `wrap`.
@@ -127,7 +121,7 @@ class PaneModel(keras.Model):
         dtype = "float64" if any(spec.dtype == "float64" for spec in graph.specs) else "float32"
         super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), dtype=dtype, **kwargs)
         self._held = _Untracked((model, graph))
-        self.excitations = [ExcitationLayer(c.operation, c.name, c.args, c.kwargs, model.name) for c in graph.calls]
+        self.excitations = [ExcitationLayer(c.operation, c.name, c.kwargs, model.name) for c in graph.calls]
         self.built = True
 
     @property
