@@ -69,8 +69,7 @@ def _local(record, stage):
     output = _array(record.slots[stage.output].value)
     total = np.zeros_like(output)
     for edge in stage.edges:
-        signal = record.slots[edge.source].value
-        total += _values(edge.operand.push(closing(signal[None])).sum)
+        total += _values(edge.operand.push(closing(edge.operand.x[None])).sum)
     bias = _bias(stage)
     residual = np.abs(output - total - bias).max(initial=0)
     return float(residual / max(np.abs(output).max(initial=0), np.abs(bias).max(initial=0), np.finfo("float32").tiny))

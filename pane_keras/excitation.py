@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.block import Block
+from pane_keras.block import Block, closing
 from pane_keras.composition import Composition
 from pane_keras.errors import DenseSizeError, NoPathError, TargetError
 from pane_keras.expression import Expression
@@ -27,17 +27,18 @@ class Excitation:
         source, target: Slots.
         names: (source, target), as the user calls them.
         edges: The excitations to compose; by default all of the record.
+        joined: Whether a path has to lead from the source to the target; if not, its coefficients are zero.
 
     Raises:
         NoPathError: No excitation leads from the source to the target.
     """
 
-    def __init__(self, record, source, target, names, edges=None):
+    def __init__(self, record, source, target, names, edges=None, joined=True):
         self._record = record
         self.source, self.target = names
-        self._from, self._to = record.slots[source].value, record.slots[target].value
+        self._from, self._to = record.signal(source), record.signal(target)
         self._composition = Composition(record, (source,), target, edges)
-        if not self._composition.connected:
+        if joined and not self._composition.connected:
             raise NoPathError(
                 f"No path leads from {self.source!r} to {self.target!r}: nothing that {self.source!r} emits excites "
                 f"{self.target!r}. Swap the two, or choose a source that {self.target!r} depends on."
@@ -70,7 +71,7 @@ class Excitation:
             TargetError: The selection does not fit the target.
         """
         rows, several = _rows(target, weights, self._to, self.target, "target")
-        (block,) = self._composition.pull(rows).values()
+        block = self._pull(rows)
         of = f"{self.target}{'' if target is None else f'[{target}]'}"
         return map_of(block, several, signal=self._from, over=self.source, of=of)
 
@@ -86,7 +87,7 @@ class Excitation:
             TargetError: The selection does not fit the source.
         """
         rows, several = _rows(source, weights, self._from, self.source, "source")
-        block = self._composition.push(rows)
+        block = self._push(rows)
         return map_of(block, several, signal=self._to, over=self.target, of=self.source)
 
     @backend.as_written
@@ -112,6 +113,14 @@ class Excitation:
     def __repr__(self):
         return f"Excitation({self.source!r} {self.source_shape} -> {self.target!r} {self.target_shape})"
 
+    def _pull(self, rows):
+        if not self._composition.connected:
+            return _zero_block(rows, self.source_shape)
+        return self._composition.pull(rows)[self._composition.sources[0]]
+
+    def _push(self, rows):
+        return self._composition.push(rows) if self._composition.connected else _zero_block(rows, self.target_shape)
+
     def _refuse_size(self, limit):
         batch = backend.static_size(self._from.shape[0])
         units = math.prod(self.target_shape) * math.prod(self.source_shape)
@@ -127,10 +136,10 @@ class Excitation:
         return np.dtype(keras.backend.standardize_dtype(self._from.dtype)).itemsize
 
     def _rows_of_target(self):
-        return _in_blocks(self._to, lambda rows: next(iter(self._composition.pull(rows).values())))
+        return _in_blocks(self._to, self._pull)
 
     def _rows_of_source(self):
-        return _in_blocks(self._from, lambda rows: self._composition.push(rows))
+        return _in_blocks(self._from, self._push)
 
 
 class DenseExcitation(ExcitationMap):
@@ -183,7 +192,7 @@ class ExcitationView:
 def views(record, sources, target, name, several):
     """Returns (positive, negative) views of a layer; lists with one view an input where it has several."""
     pairs = [
-        Excitation(record, source, target, (f"input {k} of {name}", name), _own_edges(record, name, sources, k))
+        Excitation(record, source, target, (f"input {k} of {name}", name), _own_edges(record, name, sources, k), False)
         for k, source in enumerate(sources)
     ]
     positive, negative = ([ExcitationView(pair, part) for pair in pairs] for part in ("positive", "negative"))
@@ -199,6 +208,11 @@ def _own_edges(record, name, sources, k):
             from_input = [e for e in stage.edges if e.source == sources[k]]
             edges += [e for e in stage.edges if e not in from_input] + from_input[occurrence : occurrence + 1]
     return edges
+
+
+def _zero_block(rows, shape):
+    """What rows become where no path leads."""
+    return closing(ops.zeros((*backend.dims(rows)[:2], *shape), rows.dtype))
 
 
 def _rows(units, weights, tensor, layer, word):

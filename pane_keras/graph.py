@@ -1,13 +1,17 @@
-"""The graph of a Keras model, read with public API and without running user code: a list of calls."""
+"""The graph of a Keras model: a list of calls. A Functional or Sequential model is read without running user code."""
 
+import inspect
 import itertools
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
 import keras
-from keras import tree
+from keras import ops, tree
 
 from pane_keras.errors import ModelError, UnsupportedLayerError
+from pane_keras.keras_internals import hang_mask, mask_of
+from pane_keras.symbolic import functional, model_specs
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,14 @@ class Call:
         name: Unique name; nested models prefix it, `backbone/conv1`, and further calls get `#2`, `#3`.
         operation: The user's own layer or operation.
         args, kwargs: Its arguments, with `Value` where a tensor stands.
-        outputs: Indices of the tensors that it emits, flattened.
+        outputs: What it emits: a `Value`, or a structure of them.
     """
 
     name: str
     operation: keras.Operation
     args: tuple
     kwargs: dict
-    outputs: tuple
+    outputs: object
 
     @property
     def inputs(self):
@@ -60,27 +64,83 @@ class Graph:
     outputs: object
     output_names: tuple
 
+    def masks(self, values, hung=()):
+        """Returns, for each call, the masks that Keras finds on its arguments: (args, kwargs) with a mask or None.
+
+        None for a call without any. Masks hang on tensors, are made by some layers and taken off by others, so the
+        calls are replayed; where nothing makes a mask there is none, and nothing runs.
+
+        Args:
+            values: Tensors of the inputs.
+            hung: The masks that hang on them, or None for each.
+        """
+        hung = hung or [None] * len(values)
+        if not any(map(_makes_mask, self.calls)) and all(mask is None for mask in hung):
+            return [None] * len(self.calls)
+        tensors, found = {k: _masked(value, mask) for k, (value, mask) in enumerate(zip(values, hung))}, []
+        for call in self.calls:
+            given = (call.args, call.kwargs)
+            given = tree.map_structure(lambda a: tensors[a.index] if isinstance(a, Value) else a, given)
+            masks = tree.map_structure(mask_of, given)
+            found.append(masks if any(m is not None for m in tree.flatten(masks)) else None)
+            with warnings.catch_warnings():
+                # Keras warned of masks that a layer drops when the model was built.
+                warnings.simplefilter("ignore")
+                emitted = call.operation(*given[0], **_at_inference(given[1]))
+            tensors.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(emitted)))
+        return found
+
+
+class Entry(keras.Operation):
+    """What a nested model does to a tensor that enters it: one axis more or less, a cast, a mask hung on it."""
+
+    def __init__(self, shape, dtype):
+        super().__init__(name="pane_entry")
+        self.rank, self.dtype = len(shape), dtype
+
+    def call(self, x, mask=None):
+        if len(x.shape) != self.rank:
+            x = ops.squeeze(x, axis=-1) if len(x.shape) > self.rank else ops.expand_dims(x, axis=-1)
+        x = ops.cast(x, self.dtype)
+        if mask is not None:
+            hang_mask(x, mask)
+        return x
+
 
 def read_graph(model):
-    """Returns the `Graph` of a Functional or Sequential model.
+    """Returns the `Graph` of a model.
+
+    A subclassed model is called once on symbolic tensors, which leaves no trace on its layers.
 
     Raises:
-        ModelError: `model` is not a Keras model, is not built, or is subclassed and so has no graph.
+        ModelError: `model` is not a Keras model, or is not built.
+        UnsupportedLayerError: A subclassed model's `call` cannot be read as a graph.
     """
     _check(model)
-    functional = as_functional(model)
+    if _calls_its_graph(type(model)):
+        return read_functional(as_functional(model), output_names=getattr(model, "output_names", ()))
+    args, kwargs = model_specs(model)
+    return functional(model, model.call, args, kwargs, model.name, read_functional)
+
+
+def read_functional(model, output_names=None):
+    """Returns the `Graph` of a Functional model.
+
+    Args:
+        model: The model.
+        output_names: Names of its outputs, unless they are those of the layers that emit them.
+    """
     reader = _Reader()
-    specs = tree.flatten(functional.input)
-    structure = tree.map_structure(lambda spec: reader.value(), functional.input)
-    outputs = reader.walk(functional, structure, "")
-    names = tuple(model.output_names) if hasattr(model, "output_names") else ()
+    specs = tree.flatten(model.input)
+    structure = tree.map_structure(lambda spec: reader.value(), model.input)
+    outputs = reader.walk(model, structure, "")
     return Graph(
         inputs=tuple(spec.name for spec in specs),
         specs=tuple(specs),
         structure=structure,
         calls=tuple(reader.calls),
         outputs=outputs,
-        output_names=names,
+        output_names=tuple(model.output_names if output_names is None else output_names),
     )
 
 
@@ -156,7 +216,7 @@ class _Reader:
             symbolic = _Probe(specs, len(alive))(*args, **kwargs)
             alive.append(symbolic)
             originals.follow(symbolic, specs)
-            values = self.record(operation, _named(args, known), _named(kwargs, known), symbolic, prefix)
+            values = self.record(operation, args, kwargs, known, symbolic, prefix)
             known.update(zip(map(id, tree.flatten(symbolic)), tree.flatten(values)))
             return symbolic
 
@@ -165,26 +225,32 @@ class _Reader:
         )
         return tree.map_structure(lambda t: known[id(t)], clone.output)
 
-    def record(self, operation, args, kwargs, symbolic, prefix):
+    def record(self, operation, args, kwargs, known, symbolic, prefix):
         name = self.unique(prefix + operation.name)
         if is_nested(operation):
-            return self.nested(operation, args, kwargs, name)
-        if len(tree.flatten(symbolic)) != 1:
-            raise UnsupportedLayerError(
-                f"Layer {name!r} of class {type(operation).__name__} emits several tensors, which no rule describes. "
-                "Split it into layers that emit one tensor each."
-            )
-        values = tree.map_structure(lambda t: self.value(), symbolic)
-        outputs = tuple(v.index for v in tree.flatten(values))
-        self.calls.append(Call(name, operation, args, kwargs, outputs))
-        return values
+            return self.nested(operation, args, kwargs, known, name)
+        outputs = tree.map_structure(lambda t: self.value(), symbolic)
+        self.calls.append(Call(name, operation, _named(args, known), _named(kwargs, known), outputs))
+        return outputs
 
-    def nested(self, model, args, kwargs, name):
-        refuse_training(name, kwargs)
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        functional = as_functional(model)
-        inputs = tree.pack_sequence_as(functional.input, tree.flatten(inputs))
-        return self.walk(functional, inputs, name + "/")
+    def nested(self, model, args, kwargs, known, name):
+        refuse_training(name, model, kwargs)
+        kwargs = dict(kwargs)
+        masks = tree.flatten(kwargs.pop("mask", None))
+        given = [t for t in tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
+        inner = as_functional(model)
+        masks = masks if len(masks) == len(given) else [None] * len(given)
+        entered = [self.enter(*each, known, name) for each in zip(given, tree.flatten(inner.input), masks)]
+        return self.walk(inner, tree.pack_sequence_as(inner.input, entered), name + "/")
+
+    def enter(self, tensor, spec, mask, known, name):
+        value = known[id(tensor)]
+        if tensor.dtype == spec.dtype and len(tensor.shape) == len(spec.shape) and mask is None:
+            return value
+        operation = Entry(spec.shape, spec.dtype)
+        kwargs = {} if mask is None else {"mask": known.get(id(mask), mask)}
+        self.calls.append(Call(self.unique(name + "/entry"), operation, (value,), kwargs, self.value()))
+        return self.calls[-1].outputs
 
     def unique(self, name):
         self.names[name] = self.names.get(name, 0) + 1
@@ -214,6 +280,31 @@ def _functional_class():
     return type(keras.Model(tensor, tensor, name="pane_probe"))
 
 
+def _makes_mask(call):
+    """Whether a call hangs a mask on what it emits where its input has none: by a layer, or one inside a wrapper."""
+    layer = getattr(call.operation, "layer", call.operation)
+    own = isinstance(layer, keras.Layer) and type(layer).compute_mask is not keras.Layer.compute_mask
+    known = type(layer).__module__.split(".")[0] == "keras"
+    return (
+        isinstance(layer, keras.layers.Masking)
+        or bool(getattr(layer, "mask_zero", False))
+        or (own and not known)
+        or (isinstance(layer, Entry) and "mask" in call.kwargs)
+    )
+
+
+def _at_inference(kwargs):
+    return {**kwargs, "training": False} if kwargs.get("training") else kwargs
+
+
+def _masked(tensor, mask):
+    if mask is None:
+        return tensor
+    tensor = ops.copy(tensor)
+    hang_mask(tensor, mask)
+    return tensor
+
+
 def _named(arguments, known):
     return tree.map_structure(lambda a: known[id(a)] if isinstance(a, keras.KerasTensor) else a, arguments)
 
@@ -221,31 +312,34 @@ def _named(arguments, known):
 def _check(model):
     if not isinstance(model, keras.Model):
         raise ModelError(
-            "Expected a built Functional or Sequential keras.Model. "
-            f"Received: {type(model).__name__}. Load or build the Keras model first."
+            f"Expected a built keras.Model. Received: {type(model).__name__}. Load or build the Keras model first."
         )
-    if not _calls_its_graph(type(model)):
-        raise ModelError(
-            f"Expected a Functional or Sequential model, whose layers form a graph. Received: {model.name!r} of class "
-            f"{type(model).__name__}, which defines `call` itself. Build it functionally: "
-            "inputs = keras.Input(shape); model = keras.Model(inputs, outputs)."
-        )
-    if not model.built or not getattr(model, "inputs", None):
+    if _calls_its_graph(type(model)) and (not model.built or not getattr(model, "inputs", None)):
         raise ModelError(
             f"Expected a built model. Received: {model.name!r}, whose input shape is not known yet. "
             "Add a keras.Input as its first layer, or call model.build((None, ...)), then wrap it."
         )
 
 
-def refuse_training(name, kwargs):
+def refuse_training(name, operation, kwargs):
     """Raises for a call that was recorded with `training=True`: it draws noise or reads statistics of the batch.
+
+    Keras records its own default too: layers that only change pictures for training have `training=True`, and are told
+    otherwise at inference.
 
     Args:
         name: The call's name.
+        operation: What is called.
         kwargs: The keyword arguments it was recorded with.
     """
-    if kwargs.get("training"):
+    if kwargs.get("training") and not _trains_by_default(type(operation)):
         raise UnsupportedLayerError(
             f"Layer {name!r} is called with training=True inside the model, so what it emits depends on chance or on "
             "the rest of the batch. Rebuild the model without training=True at this layer."
         )
+
+
+@cache
+def _trains_by_default(cls):
+    parameter = inspect.signature(cls.call).parameters.get("training")
+    return parameter is not None and parameter.default is True

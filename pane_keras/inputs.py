@@ -11,20 +11,21 @@ from pane_keras.errors import InputError, NonFiniteError
 from pane_keras.scaled import USUAL_GAIN
 
 
-def prepare_inputs(graph, model_name, inputs):
-    """Returns the flat list of input tensors, each cast to its input's dtype.
+def prepare_inputs(graph, model_name, inputs, dtype):
+    """Returns the flat list of input tensors, each cast to its input's dtype, or to `dtype` where that is a float.
 
     Args:
         graph: Graph of the model.
         model_name: For the messages.
         inputs: A tensor or array, or a list or dict of them, structured as the model's inputs.
+        dtype: What the trace computes in.
 
     Raises:
         InputError: Wrong structure, number, dtype or shape.
         NonFiniteError: An input holds a NaN or an infinity.
     """
     flat = _flatten(graph, model_name, inputs)
-    return [_tensor(value, spec, model_name) for value, spec in zip(flat, graph.specs)]
+    return [_tensor(value, spec, model_name, dtype) for value, spec in zip(flat, graph.specs)]
 
 
 def weight_gain(layer, model_name):
@@ -105,7 +106,7 @@ def _by_name(graph, model_name, inputs):
     return named if len(named) > 1 else named[0]
 
 
-def _tensor(value, spec, model_name):
+def _tensor(value, spec, model_name, dtype):
     try:
         tensor = value if backend.is_tensor(value) else ops.convert_to_tensor(np.asarray(value))
     except (TypeError, ValueError) as error:
@@ -118,7 +119,7 @@ def _tensor(value, spec, model_name):
             f"Input {spec.name!r} of model {model_name!r} expects real numbers. Received: dtype {tensor.dtype}."
         )
     _check_shape(tensor, spec, model_name)
-    tensor = ops.cast(tensor, spec.dtype)
+    tensor = ops.cast(tensor, dtype if keras.backend.is_float_dtype(spec.dtype) else spec.dtype)
     if not backend.is_symbolic(tensor) and not _finite(tensor):
         raise NonFiniteError(
             f"Input {spec.name!r} of model {model_name!r} holds a NaN or an infinity. Remove it first."

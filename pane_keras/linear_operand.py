@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -25,6 +26,7 @@ class LinearOperand(Operand):
         nonnegative: x is known not to be negative, so sign(x) = [x != 0].
         elementary: Function (kernel, in_shape, out_shape) -> factors of W, the kernel as a function without arguments;
             or None: one dense tensor.
+        per_sample: The kernel has the batch as its first axis.
     """
 
     forward: Callable
@@ -33,12 +35,17 @@ class LinearOperand(Operand):
     magnitude: Callable = ops.abs
     nonnegative: bool = False
     elementary: Callable | None = None
+    per_sample: bool = False
 
     def pull(self, block):
         return block.each(self._pull_sum, None if self.single and not block.split else self._pull_difference)
 
     def push(self, block):
         return block.each(self._push_sum, None if self.single and not block.split else self._push_difference)
+
+    def apply(self, rows):
+        """Returns W rows for rows (rows * batch, *in), without masks."""
+        return self._applied(rows, self.kernel)
 
     def factors(self, difference=False):
         split = difference and not self.single
@@ -53,14 +60,16 @@ class LinearOperand(Operand):
         return [signs, self._signal_factor("sign of x", np.sign)]
 
     def _dense_factors(self, kernel, in_shape, out_shape):
+        size, batch = math.prod(in_shape), self.x.shape[0] if self.per_sample else 1
+
         def coefficients():
-            size = math.prod(in_shape)
-            units = ops.reshape(ops.eye(size, dtype=self.x.dtype), (size, *in_shape))
-            columns = np.asarray(self.forward(units, kernel())).reshape(size, -1)
-            return columns.T.reshape(*out_shape, *in_shape)
+            units = np.repeat(np.eye(size, dtype=keras.backend.standardize_dtype(self.x.dtype)), batch, axis=0)
+            columns = np.asarray(self._applied(ops.convert_to_tensor(units.reshape(-1, *in_shape)), kernel()))
+            dense = np.moveaxis(columns.reshape(size, batch, -1), 0, 2).reshape(batch, *out_shape, *in_shape)
+            return dense if self.per_sample else dense[0]
 
         axes = (*axes_of("out", len(out_shape)), *axes_of("in", len(in_shape)))
-        return [Factor("coefficients", axes, coefficients)]
+        return [Factor("coefficients", ("b", *axes) if self.per_sample else axes, coefficients)]
 
     def _pull_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
@@ -95,12 +104,18 @@ class LinearOperand(Operand):
         return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
 
     def _pushed(self, t, kernel):
-        return backend.with_sample_shape(self.forward(t, kernel), self.out_shape)
+        return backend.with_sample_shape(self._applied(t, kernel), self.out_shape)
+
+    def _applied(self, rows, kernel):
+        return self.forward(rows, self._for_rows(kernel, rows))
+
+    def _for_rows(self, kernel, rows):
+        return backend.repeat_samples(kernel, rows) if self.per_sample else kernel
 
     def _transposed(self, t, kernel):
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
         transpose = self.transpose or self._derived_transpose
-        return backend.with_sample_shape(transpose(t, kernel, shape), self.in_shape)
+        return backend.with_sample_shape(transpose(t, self._for_rows(kernel, t), shape), self.in_shape)
 
     def _derived_transpose(self, t, kernel, shape):
         return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)

@@ -6,14 +6,18 @@ stands in its docstring; section 2 of DESIGN.md derives them.
 
 from collections.abc import Callable, Sequence
 
-from keras import ops
+from keras import ops, tree
 
 from pane_keras import backend
+from pane_keras.composite import graph, layers
 from pane_keras.linear_operand import LinearOperand
 from pane_keras.single_operand import ElementwiseOperand, SelectionOperand
 
+__all__ = ["affine", "choice", "elementwise", "gate", "graph", "held", "identity", "layers", "linear", "nonnegative",
+           "nonnegative_sum", "rectifier", "selection", "sequence", "signed_sum", "source"]  # fmt: skip
+
 Piece = Callable
-"""Function (record, *slots) -> slot."""
+"""Function (record, *slots) -> slot, or a structure of slots for a layer with several outputs."""
 
 
 def sequence(*pieces):
@@ -47,28 +51,28 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             `kernel` is a function that returns it; one dense tensor unless given.
     """
 
-    kernel, bias = backend.snapshot(kernel), None if bias is None else backend.snapshot(bias)
-
     def run(record, slot):
-        linear_part = forward(slot.value, kernel)
-        value = linear_part if bias is None else linear_part + bias
+        weights, shift = _weights(kernel, slot.value), _weights(bias, slot.value)
+        apply = _in_dtype(forward, slot.value)
+        linear_part = apply(slot.value, weights)
+        value = linear_part if shift is None else linear_part + shift
         operand = LinearOperand(
             name=record.name,
             kind=kind,
             x=slot.value,
             # With a bias, o' is no value of the model's, and only its signs are kept.
-            out=linear_part if bias is None else backend.signs(linear_part),
-            forward=forward,
+            out=linear_part if shift is None else backend.signs(linear_part),
+            forward=apply,
             transpose=transpose,
-            kernel=kernel,
+            kernel=weights,
             magnitude=magnitude,
             nonnegative=slot.nonnegative,
             gain=record.gain,
             elementary=elementary,
         )
         # Without a bias the value is o', and D carries sign(o').
-        output = record.slot(value, blocks_difference=bias is None)
-        return record.stage([slot], output, [operand], None if bias is None else lambda: bias)
+        output = record.slot(value, blocks_difference=shift is None)
+        return record.stage([slot], output, [operand], None if shift is None else lambda: shift)
 
     return run
 
@@ -85,7 +89,7 @@ def nonnegative(forward, *, transpose=None, copies=False, kind="fixed"):
     return nonnegative_sum(lambda x: forward(x), [(forward, transpose)], copies=copies, kind=kind)
 
 
-def nonnegative_sum(total, parts, *, copies=False, kind="fixed"):
+def nonnegative_sum(total, parts, *, copies=False, bias=None, kind="fixed"):
     """Returns the piece y = sum of W_k x_k with fixed coefficients w >= 0; the sign of o' is that of the total.
 
     Args:
@@ -93,34 +97,47 @@ def nonnegative_sum(total, parts, *, copies=False, kind="fixed"):
         parts: One (forward, transpose) for each input, as in `nonnegative`; `forward` may be None where only the
             transpose differs from an identity.
         copies, kind: As in `nonnegative`.
+        bias: As in `signed_sum`.
     """
     signed = [(_without_kernel(f), _without_kernel_transposed(t), None) for f, t in parts]
-    return signed_sum(total, signed, copies=copies, kind=kind)
+    return signed_sum(total, signed, copies=copies, bias=bias, kind=kind)
 
 
-def signed_sum(total, parts, *, copies=False, kind="sum"):
-    """Returns the piece y = sum of W_k x_k, each part (forward, transpose, kernel) with coefficients of any sign."""
+def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind="sum"):
+    """Returns the piece y = sum of W_k x_k + b, each part (forward, transpose, kernel) with coefficients of any sign.
+
+    Args:
+        total: Function of all inputs -> y.
+        parts: One (forward, transpose, kernel) for each input, as in `linear`; a kernel None means w >= 0, fixed.
+        copies: Every output is one input or a constant zero: E- = 0 and S = D.
+        per_sample: Every kernel has the batch as its first axis.
+        bias: Tensor of the shape of y, of constants among the inputs; None for zero.
+        kind: Word for people.
+    """
 
     def run(record, *slots):
-        value = total(*(slot.value for slot in slots))
+        value = _like(total(*(slot.value for slot in slots)), slots[0].value)
         plain = all(kernel is None for *_, kernel in parts) and all(slot.nonnegative for slot in slots)
         operands = [
             LinearOperand(
                 name=record.name,
                 kind=kind,
                 x=slot.value,
-                out=value,
-                forward=forward,
+                out=value if bias is None or copies else backend.signs(value - bias),
+                forward=_in_dtype(forward, slot.value),
                 transpose=transpose,
-                kernel=kernel,
+                kernel=_weights(kernel, slot.value),
+                per_sample=per_sample,
                 nonnegative=slot.nonnegative,
                 # With neither a negative coefficient nor a negative input, every term has the sign of the sum.
                 single=copies or plain,
             )
             for slot, (forward, transpose, kernel) in zip(slots, parts, strict=True)
         ]
-        output = record.slot(value, nonnegative=plain, blocks_sum=copies or plain, blocks_difference=True)
-        return record.stage(slots, output, operands)
+        clean = bias is None
+        flags = {"blocks_sum": copies or (plain and clean), "blocks_difference": copies or clean}
+        output = record.slot(value, nonnegative=plain and clean, **flags)
+        return record.stage(slots, output, operands, None if clean else lambda: bias)
 
     return run
 
@@ -152,7 +169,8 @@ def elementwise(
     """
 
     def run(record, slot):
-        x, y = slot.value, function(slot.value)
+        x = slot.value
+        y = _like(function(x), x)
         operand = ElementwiseOperand(
             name=record.name,
             kind=kind,
@@ -172,21 +190,27 @@ def elementwise(
 
 def affine(scale, shift, kind="normalization"):
     """Returns the piece y = scale x + shift with held scale and shift, tensors that broadcast to x."""
-    scale, shift = backend.snapshot(scale), None if shift is None else backend.snapshot(shift)
-    return elementwise(
-        lambda x: x * scale if shift is None else x * scale + shift,
-        lambda x, y: scale,
-        bias=None if shift is None else lambda x, y: shift,
-        through_zero=False,
-        kind=kind,
-    )
+
+    def run(record, slot):
+        factor, offset = _weights(scale, slot.value), _weights(shift, slot.value)
+        piece = elementwise(
+            lambda x: x * factor if offset is None else x * factor + offset,
+            lambda x, y: factor,
+            bias=None if offset is None else lambda x, y: offset,
+            through_zero=False,
+            kind=kind,
+        )
+        return piece(record, slot)
+
+    return run
 
 
 def rectifier(function, kind="relu"):
     """Returns the piece y = max(x, 0): c = [x > 0]."""
 
     def run(record, slot):
-        x, y = slot.value, function(slot.value)
+        x = slot.value
+        y = _like(function(x), x)
         operand = ElementwiseOperand(
             name=record.name,
             kind=kind,
@@ -212,7 +236,8 @@ def selection(function, index, kind="selection"):
     """
 
     def run(record, slot):
-        x, y = slot.value, function(slot.value)
+        x = slot.value
+        y = _like(function(x), x)
         operand = SelectionOperand(name=record.name, kind=kind, x=x, out=y, index=lambda: index(x, y))
         output = record.slot(y, nonnegative=slot.nonnegative, blocks_sum=True, blocks_difference=True)
         return record.stage([slot], output, [operand])
@@ -228,37 +253,73 @@ def choice(function, chosen, kind="selection"):
         chosen: Function (*xs, y) -> list of 0/1 tensors, one an input; the first one on ties.
         kind: Word for people.
     """
-    return _coefficients(function, lambda xs, y: chosen(*xs, y), kind, bounded=True)
+
+    def constant(xs, y, live):
+        parts = zip(chosen(*xs, y), xs, live)
+        return sum(mask * ops.cast(x, y.dtype) for mask, x, alive in parts if not alive)
+
+    return _coefficients(function, lambda xs, y, live: chosen(*xs, y), kind, constant, bounded=True)
 
 
 def gate(function=None, kind="gate"):
-    """Returns the piece y = x_1 ... x_n: each factor gets (product of the others) / n, and the parts add up to y."""
+    """Returns the piece y = x_1 ... x_n: each factor gets (product of the others) / n, and the parts add up to y.
 
-    def coefficients(xs, y):
+    A factor that is held is a constant, and n counts the others.
+    """
+
+    def coefficients(xs, y, live):
         del y
-        others = [_product([*xs[:k], *xs[k + 1 :]]) for k in range(len(xs))]
-        return [other / len(xs) for other in others]
+        return [_product([*xs[:k], *xs[k + 1 :]]) / sum(live) if live[k] else None for k in range(len(xs))]
 
     return _coefficients(function or (lambda *xs: _product(xs)), coefficients, kind)
 
 
-def _coefficients(function, coefficients, kind, bounded=False):
+def _coefficients(function, coefficients, kind, constant=None, bounded=False):
+    """One coefficient for each input that is not held; `constant` is what the held ones add."""
+
     def run(record, *slots):
         xs = aligned([slot.value for slot in slots])
-        y = function(*xs)
+        y, live = function(*xs), [not slot.held for slot in slots]
+        alive = [k for k, one in enumerate(live) if one]
         operands = [
             ElementwiseOperand(
                 name=record.name,
                 kind=kind,
-                x=slot.value,
+                x=slots[k].value,
                 out=y,
-                multiplier=lambda k=k: _times(coefficients(xs, y)[k]),
+                multiplier=lambda k=k: _times(coefficients(xs, y, live)[k]),
                 gain=0 if bounded else record.gain,
             )
-            for k, slot in enumerate(slots)
+            for k in alive
         ]
-        output = record.slot(y, nonnegative=all(slot.nonnegative for slot in slots))
-        return record.stage(slots, output, operands)
+        output = record.slot(y, nonnegative=all(slot.nonnegative for slot in slots), held=not alive)
+        bias = (lambda: constant(xs, y, live)) if constant and not all(live) else None
+        return record.stage([slots[k] for k in alive], output, operands, bias)
+
+    return run
+
+
+def held(function):
+    """Returns the piece of a value that nothing excites: an index, a comparison, attention weights.
+
+    Args:
+        function: Function of all inputs -> y, or a structure of them.
+    """
+    return lambda record, *slots: tree.map_structure(
+        lambda value: record.slot(value, held=True), function(*(slot.value for slot in slots))
+    )
+
+
+def source(function):
+    """Returns the piece of a value that excitations start from: the vectors of an embedding. It has no coefficients.
+
+    Args:
+        function: Function of all inputs -> y.
+    """
+
+    def run(record, *slots):
+        value = backend.snapshot(function(*(slot.value for slot in slots)), record.dtype)
+        return record.stage([], record.slot(value), [], lambda: value)
 
     return run
 
@@ -282,6 +343,20 @@ def _product(xs: Sequence):
     for x in xs[1:]:
         result = result * x
     return result
+
+
+def _weights(values, x):
+    """Returns weights as tensors of the dtype of x."""
+    return None if values is None else backend.snapshot(values, x.dtype)
+
+
+def _like(value, x):
+    return value if value.dtype == x.dtype else ops.cast(value, x.dtype)
+
+
+def _in_dtype(forward, x):
+    """Returns a linear map that keeps the dtype: a layer of half precision rounds what it emits."""
+    return lambda rows, kernel: _like(forward(rows, kernel), x)
 
 
 def _without_kernel(forward):

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import keras
+from keras import ops
+
 from pane_keras.operand import Operand
 from pane_keras.scaled import USUAL_GAIN
 
@@ -14,6 +17,7 @@ class Slot:
         index: Position in topological order.
         value: Tensor (batch, *shape).
         nonnegative: No entry is below zero, whatever the input.
+        held: Nothing excites it: a comparison, an index, attention weights. A constant for whatever it multiplies.
         blocks_sum, blocks_difference: The S or D of every excitation into this slot is zero wherever the value is,
             so a mask on what leaves it would repeat theirs.
     """
@@ -21,6 +25,7 @@ class Slot:
     index: int
     value: object
     nonnegative: bool = False
+    held: bool = False
     blocks_sum: bool = False
     blocks_difference: bool = False
 
@@ -62,17 +67,26 @@ class Record:
         slots, stages: What was recorded.
         name: The layer that records at the moment.
         gain: Bits by which a stage of this layer may change the size of rows.
+        graphs: Graphs of layers that were read for this pass, by what they were called with.
+        dtype: Of every value that is not a whole number, and of all coefficients: "float32" or "float64".
     """
 
     slots: list = field(default_factory=list)
     stages: list = field(default_factory=list)
     name: str = ""
     gain: int = USUAL_GAIN
+    dtype: str = "float32"
+    graphs: dict = field(default_factory=dict)
 
     def slot(self, value, **flags):
         """Adds a value and returns its slot."""
         self.slots.append(Slot(len(self.slots), value, **flags))
         return self.slots[-1]
+
+    def signal(self, slot):
+        """Returns the value of a slot, given by its index, as numbers that coefficients multiply."""
+        value = self.slots[slot].value
+        return value if keras.backend.is_float_dtype(value.dtype) else ops.cast(value, self.dtype)
 
     def stage(self, inputs, output, operands, bias=None, head=False):
         """Adds the stage that wrote `output` from the slots `inputs`, with one operand an input."""

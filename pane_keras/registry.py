@@ -1,11 +1,46 @@
 """Which rule belongs to which class of layer, and which pieces to which activation function."""
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import keras
 
 from pane_keras.errors import UnsupportedLayerError
 
 _RULES = {}
+_NAMED = {}
 _ACTIVATIONS = {}
+
+EXCITED, TRANSPARENT, REFUSED = "excited", "transparent", "refused"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a class of layers is treated.
+
+    Attributes:
+        function: (layer, inputs) -> piece, or (layer, inputs, arguments) -> piece.
+        group: EXCITED, TRANSPARENT (nothing changes at inference) or REFUSED.
+        whole: Integers and booleans reach it as they are; other rules get them as floats.
+        holds: What it emits is held: nothing excites it.
+    """
+
+    function: Callable
+    group: str = EXCITED
+    whole: bool = False
+    holds: bool = False
+
+    @property
+    def takes_arguments(self):
+        """Whether it is given the call's `Arguments` too."""
+        return len(inspect.signature(self.function).parameters) > 2
+
+    @property
+    def summary(self):
+        """The first line of its docstring."""
+        return (inspect.getdoc(self.function) or "").split("\n")[0]
+
 
 # What a subclass may redefine without changing what the layer computes.
 _HARMLESS = {
@@ -28,7 +63,8 @@ def register(*classes):
     """Registers a rule for layers, as a decorator.
 
     The rule takes the layer and its inputs (a tensor, or a list of tensors for a layer with several) and returns
-    pieces of `pane_keras.pieces`: what the layer computes at this input, one stage after the other.
+    pieces of `pane_keras.pieces`: what the layer computes at this input, one stage after the other. A rule with a
+    third parameter also gets the call's `Arguments`: slots, constants and masks by name.
 
         @pane_keras.register(MyLayer)
         def excite(layer, inputs):
@@ -46,12 +82,45 @@ def register(*classes):
     for cls in classes or (None,):
         if not isinstance(cls, type):
             raise TypeError(f"Expected layer classes, as in @register(MyLayer). Received: {cls!r}")
+    return register_as(*classes)
 
-    def decorate(rule):
-        _RULES.update(dict.fromkeys(classes, rule))
-        return rule
+
+def register_as(*classes, **fields):
+    """Registers a rule of Keras's own layers, as a decorator: `register` with the other fields of a `Rule`.
+
+    Args:
+        *classes: Layer classes, or the names of classes that Keras does not export: operations of `keras.ops`, and
+            layers that only `keras.applications` uses.
+        **fields: Those of a `Rule`.
+    """
+
+    def decorate(function):
+        rule = Rule(function, **fields)
+        for cls in classes:
+            (_NAMED if isinstance(cls, str) else _RULES)[cls] = rule
+        return function
 
     return decorate
+
+
+def refuse(*classes, reason):
+    """Registers that layers have no deterministic linear form at a sample.
+
+    Args:
+        *classes: Layer classes; their subclasses are not meant.
+        reason: Why, as a clause for people: "it draws random numbers".
+    """
+
+    def refused(layer, inputs):
+        raise NotImplementedError(reason)
+
+    refused.__doc__ = reason
+    register_as(*classes, group=REFUSED)(refused)
+
+
+def exported(*names):
+    """Returns the classes of `keras.layers` with these names; older versions of Keras 3 lack some."""
+    return [getattr(keras.layers, name) for name in names if hasattr(keras.layers, name)]
 
 
 def register_activation(*functions):
@@ -72,12 +141,12 @@ def register_activation(*functions):
 
 
 def registered():
-    """Returns the classes that have a rule, as a new list."""
-    return list(_RULES)
+    """Returns the rules of classes, {class: Rule}, and of classes known by name, {name: Rule}, as new dicts."""
+    return dict(_RULES), dict(_NAMED)
 
 
 def rule_for(layer, name):
-    """Returns the rule for a layer.
+    """Returns the `Rule` of a layer.
 
     Args:
         layer: Keras layer or operation.
@@ -86,15 +155,42 @@ def rule_for(layer, name):
     Raises:
         UnsupportedLayerError: No class that it inherits from is registered, or it redefines what the rule relies on.
     """
-    _refuse_half_precision(layer, name)
     for depth, cls in enumerate(type(layer).__mro__):
-        if cls in _RULES:
-            _refuse_redefinition(layer, name, cls, type(layer).__mro__[:depth])
-            return _RULES[cls]
-    raise UnsupportedLayerError(
-        f"Layer {name!r} of class {type(layer).__name__} has no excitation rule. Register one: "
-        f"@pane_keras.register({type(layer).__name__}) over a function (layer, inputs) that returns pieces of "
-        "pane_keras.pieces."
+        rule = _RULES.get(cls) or _named_rule(cls)
+        if rule is not None and (rule.group != REFUSED or not depth):
+            if rule.group == REFUSED:
+                raise UnsupportedLayerError(_refusal(layer, name, rule))
+            # A model is read as a graph, whatever its `call` is.
+            if cls is not keras.Model:
+                _refuse_redefinition(layer, name, cls, type(layer).__mro__[:depth])
+            return rule
+    raise UnsupportedLayerError(_no_rule(layer, name))
+
+
+def _named_rule(cls):
+    """Keras does not export the classes of its operations, so their names stand for them."""
+    return _NAMED.get(cls.__name__) if cls.__module__.split(".")[0] == "keras" else None
+
+
+def _refusal(layer, name, rule):
+    cls = type(layer).__name__
+    return (
+        f"Layer {name!r} of class {cls} cannot be explained: {rule.summary}. Leave it out of the model, or register a "
+        f"rule for what it computes here: @pane_keras.register({cls})."
+    )
+
+
+def _no_rule(layer, name):
+    cls = type(layer).__name__
+    if not isinstance(layer, keras.Layer):
+        return (
+            f"The operation {name!r} (keras.ops, class {cls}) has no excitation rule. Write it with operations that "
+            "have one, or put it into a layer of your own and register that."
+        )
+    return (
+        f"Layer {name!r} of class {cls} has no excitation rule. Register one: @pane_keras.register({cls}) over a "
+        "function (layer, inputs) that returns pieces of pane_keras.pieces. If its call is made of Keras layers and "
+        f"keras.ops: pane_keras.register({cls})(pane_keras.pieces.graph)."
     )
 
 
@@ -105,7 +201,8 @@ def activation_piece(activation, name):
         UnsupportedLayerError: The function is not registered.
     """
     if isinstance(activation, keras.Layer):
-        return rule_for(activation, name)(activation, None)
+        rule = rule_for(activation, name)
+        return rule.function(activation, *[None] * (2 if rule.takes_arguments else 1))
     if activation is None:
         return None
     if activation in _ACTIVATIONS:
@@ -115,14 +212,6 @@ def activation_piece(activation, name):
         "rule. Register it: @pane_keras.register_activation(function) over a function of the activation that returns "
         "a piece of pane_keras.pieces, such as pieces.elementwise."
     )
-
-
-def _refuse_half_precision(layer, name):
-    if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16"):
-        raise UnsupportedLayerError(
-            f"Layer {name!r} computes in {layer.compute_dtype}, where signs and sums are rounded too coarsely to tell "
-            "what excites from what inhibits. Build the model under the float32 policy and load the same weights."
-        )
 
 
 def _refuse_redefinition(layer, name, base, subclasses):

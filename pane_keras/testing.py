@@ -9,14 +9,14 @@ forward pass: a sign that rounding flips would change the excitations by more th
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from pane_keras.errors import PaneError
 from pane_keras.excitation import Excitation
 from pane_keras.linear_operand import LinearOperand
 from pane_keras.record import Record
 from pane_keras.single_operand import ElementwiseOperand, SelectionOperand
-from pane_keras.wrapping import ExcitationLayer
+from pane_keras.wrapping import ExcitationLayer, called_with
 
 
 def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, seed=0):
@@ -31,9 +31,10 @@ def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, see
 
     Args:
         layer: Keras layer whose class has a rule.
-        input_shape: Shape of one sample, or a list of shapes for a layer with several inputs. Keep it small: every
-            matrix is formed.
-        inputs: Dict of inputs by name to use instead of the random ones, each an array or a list of arrays.
+        input_shape: Shape of one sample; a list of shapes for a layer that takes a list; a dict of shapes by the names
+            of the layer's parameters, such as `{"query": (4, 3), "value": (5, 3)}`. Keep it small: every matrix is
+            formed.
+        inputs: Dict of inputs by name to use instead of the random ones, each an array, or a list or dict of them.
         batch: Number of samples.
         tolerance: Largest difference, relative to the largest entry of a tensor.
         seed: Seed of the data and weights.
@@ -42,10 +43,10 @@ def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, see
         AssertionError: A law does not hold: says which, where and by how much.
         PaneError: The layer has no rule.
     """
-    shapes = list(input_shape) if isinstance(input_shape, list) else [tuple(input_shape)]
     rng = np.random.default_rng(seed)
-    kinds = _inputs(shapes, batch, rng) if inputs is None else inputs
-    layer(next(iter(kinds.values())))
+    kinds = _inputs(input_shape, batch, rng) if inputs is None else inputs
+    args, kwargs = called_with(next(iter(kinds.values())))
+    layer(*args, **kwargs)
     before = [variable.numpy() for variable in layer.variables]
     try:
         _randomize(layer, rng)
@@ -145,7 +146,7 @@ def dense_coefficients(operand):
     if isinstance(operand, LinearOperand):
         # One row for each unit of the input, the batch running fastest, as operands take them.
         basis = np.repeat(np.eye(inputs, dtype=keras.backend.standardize_dtype(operand.x.dtype)), batch, axis=0)
-        columns = operand.forward(ops.convert_to_tensor(basis.reshape(-1, *operand.in_shape)), operand.kernel)
+        columns = operand.apply(ops.convert_to_tensor(basis.reshape(-1, *operand.in_shape)))
         w[:] = np.moveaxis(np.asarray(columns).reshape(inputs, batch, outputs), 0, 2)
     elif isinstance(operand, SelectionOperand):
         index = np.asarray(operand.index()).reshape(batch, outputs)
@@ -189,13 +190,18 @@ def _inputs(shapes, batch, rng):
         return np.where(rng.random(values.shape) < 0.2, 0, values).astype("float32")
 
     makers = {
-        "normal numbers and zeros": lambda s: sparse(rng.normal(size=s)),
-        "what a ReLU emits": lambda s: np.maximum(rng.normal(size=s), 0).astype("float32"),
-        "small integers with ties": lambda s: rng.integers(-2, 3, s).astype("float32"),
-        "one sample": lambda s: sparse(rng.normal(size=(1, *s[1:]))),
+        "normal numbers and zeros": lambda s: sparse(rng.normal(size=(batch, *s))),
+        "what a ReLU emits": lambda s: np.maximum(rng.normal(size=(batch, *s)), 0).astype("float32"),
+        "small integers with ties": lambda s: rng.integers(-2, 3, (batch, *s)).astype("float32"),
+        "one sample": lambda s: sparse(rng.normal(size=(1, *s))),
     }
-    kinds = {name: [make((batch, *shape)) for shape in shapes] for name, make in makers.items()}
-    return {name: xs if len(xs) > 1 else xs[0] for name, xs in kinds.items()}
+    return {name: _each_shape(make, shapes) for name, make in makers.items()}
+
+
+def _each_shape(make, shapes):
+    if isinstance(shapes, dict):
+        return {name: make(tuple(shape)) for name, shape in shapes.items()}
+    return [make(tuple(shape)) for shape in shapes] if isinstance(shapes, list) else make(tuple(shapes))
 
 
 def _randomize(layer, rng):
@@ -206,11 +212,12 @@ def _randomize(layer, rng):
 
 
 def _check(layer, x, where, tolerance):
-    values = x if isinstance(x, list) else [x]
     wrapped, record = ExcitationLayer(layer), Record(name=layer.name)
-    slots = [record.slot(ops.convert_to_tensor(value)) for value in values]
-    output = wrapped.emit(record, slots, isinstance(x, list)).value
-    _assert_close(output, layer(x), f"{where}: the output is not the layer's own", tolerance)
+    args, kwargs = called_with(x)
+    given = tree.map_structure(lambda value: record.slot(ops.convert_to_tensor(value)), (args, kwargs))
+    emitted = tree.flatten(wrapped.emit(record, *given))
+    for slot, own in zip(emitted, tree.flatten(layer(*args, **kwargs)), strict=True):
+        _assert_close(slot.value, own, f"{where}: the output is not the layer's own", tolerance)
     for stage in record.stages:
         at = f"{where}, stage {stage.edges[0].operand.kind!r}"
         total = sum(_check_edge(record, edge, at, tolerance) for edge in stage.edges)

@@ -16,11 +16,18 @@ from pane_keras.selection import class_rows
 
 @dataclass(frozen=True)
 class Emitted:
-    """Slots that one call of a layer read, and the one that it wrote."""
+    """Slots that one call of a layer read, and one that it wrote.
+
+    Attributes:
+        name: How the output is asked for: the layer's name, or `name[k]` where the layer has several outputs.
+        inputs, output: Slots.
+        layer: The layer's name.
+    """
 
     name: str
     inputs: tuple
     output: int
+    layer: str
 
 
 class Emission(NamedTuple):
@@ -60,7 +67,7 @@ class Trace:
     def __getitem__(self, name):
         """Returns the `Emission` of a layer. Raises UnknownLayerError."""
         emitted = self._call(name)
-        positive, negative = views(self._record, emitted.inputs, emitted.output, name, len(emitted.inputs) > 1)
+        positive, negative = views(self._record, emitted.inputs, emitted.output, emitted.layer, len(emitted.inputs) > 1)
         return Emission(self._record.slots[emitted.output].value, positive, negative)
 
     def logits(self, output=None):
@@ -109,7 +116,7 @@ class Trace:
         blocks = Composition(self._record, self._input_slots, slot).pull(class_rows(target, logits, "logits"))
         of = "top class" if target is None else f"class {target}"
         maps = {
-            name: map_of(blocks[i], False, signal=self._record.slots[i].value, over=name, of=of)
+            name: map_of(blocks[i], False, signal=self._record.signal(i), over=name, of=of)
             for name, i in zip(self.input_names, self._input_slots)
             if i in blocks
         }
@@ -165,6 +172,11 @@ class Trace:
     def _call(self, name):
         if isinstance(name, str) and name in self._emitted:
             return self._emitted[name]
+        outputs = [e.name for e in self._emitted.values() if e.layer == name]
+        if outputs:
+            raise UnknownLayerError(
+                f"Layer {name!r} has several outputs: ask for one of {', '.join(map(repr, outputs))}."
+            )
         close = difflib.get_close_matches(str(name), list(self._emitted), n=3)
         hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
         raise UnknownLayerError(

@@ -7,9 +7,12 @@ from keras import ops, tree
 
 from pane_keras import backend
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
-from pane_keras.errors import ModelError, ReadOnlyError, SaveError, UnsupportedLayerError
+from pane_keras.arguments import Arguments
+from pane_keras.composite import emit_call, live_calls
+from pane_keras.emission import emit
+from pane_keras.errors import ReadOnlyError, SaveError
 from pane_keras.excitation import views
-from pane_keras.graph import Value, read_graph, refuse_training
+from pane_keras.graph import read_graph, refuse_training
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
@@ -20,11 +23,11 @@ def wrap(model):
     """Returns a `PaneModel` around a Keras model, which is left as it was.
 
     Args:
-        model: A built Functional or Sequential `keras.Model`.
+        model: A built `keras.Model`: Functional, Sequential, or a subclass whose `call` is a graph of layers.
 
     Raises:
         ModelError: `model` has no graph of layers to read.
-        UnsupportedLayerError: A layer has no excitation rule.
+        UnsupportedLayerError: A layer has no excitation rule, or a subclassed model's `call` is no graph of layers.
         NonFiniteError: A weight holds a NaN or an infinity.
     """
     return PaneModel(model)
@@ -41,16 +44,20 @@ class ExcitationLayer(keras.layers.Layer):
         name: Its name in the model, unique for each call. Shown by `label`.
         kwargs: Keyword arguments of the call, which may not ask for training.
         model_name: The model it belongs to, for messages.
+        live: Whether anything that it reads can be excited; arithmetic of masks and indices needs no rule.
+
+    Attributes:
+        rule: The `Rule` of the layer, or None.
     """
 
-    def __init__(self, operation, name=None, kwargs=None, model_name=None):
+    def __init__(self, operation, name=None, kwargs=None, model_name=None, live=True):
         label = name or operation.name
         super().__init__(name=label.replace("/", ".") + "_excitation", trainable=operation_trainable(operation))
         self.operation = operation
         self.label = label
-        self.rule = rule_for(operation, label)
+        self.rule = rule_for(operation, label) if live else None
         self.gain = weight_gain(operation, model_name or label)
-        refuse_training(label, kwargs or {})
+        refuse_training(label, operation, kwargs or {})
 
     def call(self, *args, **kwargs):
         """Returns what the layer itself emits."""
@@ -61,46 +68,39 @@ class ExcitationLayer(keras.layers.Layer):
         """Returns `(output, positive, negative)` of this one layer at `x`.
 
         Args:
-            x: Tensor (batch, *shape), or a list of tensors for a layer with several inputs.
+            x: Tensor (batch, *shape), a list of tensors for a layer that takes one, or a dict of tensors by the names
+                of the layer's parameters, such as `{"query": ..., "value": ...}`.
 
         Returns:
             The output, and lazy views of E+ and E- (eqs. 4 and 6), each (batch, *output shape, *input shape); lists
-            with one view an input where there are several.
+            with one view an input where there are several, and lists of these for a layer with several outputs.
         """
-        several = isinstance(x, (list, tuple))
-        values = [ops.convert_to_tensor(v) for v in (x if several else [x])]
         record = Record(name=self.label)
-        slots = [record.slot(value) for value in values]
-        output = self.emit(record, slots, several)
-        return (output.value, *views(record, [s.index for s in slots], output.index, self.label, several))
+        given = tree.map_structure(lambda v: record.slot(ops.convert_to_tensor(v)), x)
+        emitted = self.emit(record, *called_with(given))
+        inputs = [slot.index for slot in tree.flatten(given)]
+        several = isinstance(x, (list, tuple, dict))
+        outputs = tree.flatten(emitted)
+        parts = [views(record, inputs, slot.index, self.label, several) for slot in outputs]
+        if not tree.is_nested(emitted):
+            return (emitted.value, *parts[0])
+        return (tree.map_structure(lambda slot: slot.value, emitted), *map(list, zip(*parts)))
 
-    def emit(self, record, slots, several):
-        """Runs the layer once on slots of a record and returns the slot of its output.
+    def emit(self, record, args, kwargs=None, masks=None):
+        """Runs the layer once on slots of a record and returns the slots of its outputs, structured as they are.
 
         Args:
             record: Where the excitation goes.
-            slots: The slots that the layer reads.
-            several: Whether its rule takes a list of inputs.
+            args, kwargs: The arguments of the call, with slots where tensors stand.
+            masks: (args, kwargs) with Keras's mask where there is one, or None.
         """
         record.name, record.gain = self.label, self.gain
-        values = [slot.value for slot in slots]
-        piece = self._piece(values if several else values[0])
-        if not callable(piece) or backend.is_tensor(piece):
-            raise UnsupportedLayerError(
-                f"The rule of layer {self.label!r} is expected to return a piece of pane_keras.pieces. "
-                f"Received: {type(piece).__name__}."
-            )
-        return piece(record, *slots)
+        return emit(record, Arguments(self.operation, args, kwargs or {}, masks), self.label, self.rule)
 
-    def _piece(self, inputs):
-        try:
-            return self.rule(self.operation, inputs)
-        except AttributeError:
-            if getattr(self.operation, "built", True):
-                raise
-        raise ModelError(
-            f"Layer {self.label!r} is not built. Call layer.build(input_shape), or use it in a model, first."
-        )
+
+def called_with(x):
+    """Returns (args, kwargs) for a tensor, a list that is one argument, or a dict of arguments by name."""
+    return ((), x) if isinstance(x, dict) else ((x,), {})
 
 
 class PaneModel(keras.Model):
@@ -118,10 +118,13 @@ class PaneModel(keras.Model):
     def __init__(self, model, **kwargs):
         graph = read_graph(model)
         # The dtype only keeps Keras from casting what the user's model standardises itself.
-        dtype = "float64" if any(spec.dtype == "float64" for spec in graph.specs) else "float32"
+        dtype = _widest_dtype(graph)
         super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), dtype=dtype, **kwargs)
-        self._held = _Untracked((model, graph))
-        self.excitations = [ExcitationLayer(c.operation, c.name, c.kwargs, model.name) for c in graph.calls]
+        self._held = _Untracked((model, graph), dtype)
+        self.excitations = [
+            ExcitationLayer(call.operation, call.name, call.kwargs, model.name, live)
+            for call, live in zip(graph.calls, live_calls(graph))
+        ]
         self.built = True
 
     @property
@@ -151,13 +154,16 @@ class PaneModel(keras.Model):
             NonFiniteError: A NaN or an infinity in the input, or coming out of the model (looked for where the host
                 has the values).
         """
-        record = Record()
-        slots = dict(enumerate(map(record.slot, prepare_inputs(self.graph, self.model.name, inputs))))
+        record = Record(dtype=self._held.dtype)
+        tensors = prepare_inputs(self.graph, self.model.name, inputs, record.dtype)
+        slots = dict(enumerate(map(record.slot, tensors)))
         input_slots, emitted = [slot.index for slot in slots.values()], []
-        for call, layer in zip(self.graph.calls, self.excitations):
+        for call, layer, masks in zip(self.graph.calls, self.excitations, self.graph.masks(tensors)):
             reads = [slots[i] for i in call.inputs]
-            slots[call.outputs[0]] = slot = layer.emit(record, reads, _takes_list(call))
-            emitted.append(Emitted(call.name, tuple(s.index for s in reads), slot.index))
+            record.name, record.gain = layer.label, layer.gain
+            wrote = emit_call(record, call, slots, masks, call.name, layer.rule)
+            slots.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(wrote)))
+            emitted += _emitted(call.name, reads, tree.flatten(wrote))
         outputs = tuple(slots[v.index].index for v in tree.flatten(self.graph.outputs))
         refuse_nonfinite_outputs(self.model, record, emitted, outputs)
         return Trace(record, emitted, self.graph.inputs, input_slots, outputs, self.graph.output_names)
@@ -191,8 +197,8 @@ class PaneModel(keras.Model):
 class _Untracked:
     """Keeps an object away from Keras's tracking of attributes."""
 
-    def __init__(self, content):
-        self.content = content
+    def __init__(self, content, dtype=None):
+        self.content, self.dtype = content, dtype
 
 
 def operation_trainable(operation):
@@ -200,6 +206,13 @@ def operation_trainable(operation):
     return getattr(operation, "trainable", True)
 
 
-def _takes_list(call):
-    first = call.args[0] if call.args else next(iter(call.kwargs.values()), None)
-    return not isinstance(first, Value)
+def _emitted(name, reads, wrote):
+    """A layer with several outputs is known as name[0], name[1], ..."""
+    names = [name] if len(wrote) == 1 else [f"{name}[{k}]" for k in range(len(wrote))]
+    return [Emitted(n, tuple(s.index for s in reads), slot.index, name) for n, slot in zip(names, wrote)]
+
+
+def _widest_dtype(graph):
+    """float64 where the model computes anything in it; half precision is explained in float32."""
+    dtypes = [getattr(call.operation, "compute_dtype", None) for call in graph.calls]
+    return "float64" if "float64" in [*dtypes, *(spec.dtype for spec in graph.specs)] else "float32"

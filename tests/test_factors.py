@@ -16,7 +16,7 @@ def operands_of(layer, x):
     record = Record()
     xs = x if isinstance(x, list) else [x]
     slots = [record.slot(keras.ops.convert_to_tensor(v)) for v in xs]
-    pane_keras.ExcitationLayer(layer).emit(record, slots, isinstance(x, list))
+    pane_keras.ExcitationLayer(layer).emit(record, (slots if isinstance(x, list) else slots[0],))
     return [edge.operand for edge in record.edges]
 
 

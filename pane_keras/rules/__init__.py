@@ -2,12 +2,19 @@
 
 from pane_keras.rules import (  # noqa: F401
     activations,
+    attention,
+    augmentation,
     convolution,
     dense,
+    embedding,
     merging,
     normalization,
+    opaque,
+    operations,
     passing,
     pooling,
+    recurrent,
     reshaping,
     resizing,
+    wrappers,
 )

@@ -13,7 +13,7 @@ from keras import activations, ops
 from pane_keras import backend, pieces
 from pane_keras.pieces import elementwise
 from pane_keras.registry import activation_piece, register, register_activation
-from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
+from pane_keras.rules.softmax import masked_softmax, softmax_piece, sparsemax_piece
 
 
 @register_activation(activations.linear)
@@ -110,10 +110,9 @@ def _sparse_plus(activation):
 
 
 @register_activation(activations.squareplus)
-def _squareplus(activation, b=4):
-    """f(x) = (x + sqrt(x^2 + b)) / 2: c = 1/2 + x / (2 (sqrt(x^2 + b) + sqrt(b)))."""
-    root = math.sqrt(b)
-    return _offset(activation, lambda x, y: 0.5 + x / (2 * (ops.sqrt(ops.square(x) + b) + root)), root / 2)
+def _squareplus(activation):
+    """The constant b is 4."""
+    return squareplus_piece(activation, 4)
 
 
 @register_activation(activations.softmax)
@@ -183,15 +182,23 @@ def prelu_layer(layer, inputs):
 
 
 @register(keras.layers.Softmax)
-def softmax_layer(layer, inputs):
+def softmax_layer(layer, inputs, arguments):
     """The normaliser is held fixed; as the last layer it is left out of the maps."""
-    return softmax_piece(lambda x: activations.softmax(x, axis=layer.axis), axis=layer.axis)
+    piece = softmax_piece(lambda x: activations.softmax(x, axis=layer.axis), axis=layer.axis)
+    mask = None if arguments is None else arguments.mask("inputs")
+    return piece if mask is None else masked_softmax(piece, mask, inputs)
 
 
 def through_zero(f, nonnegative=False):
     """Returns the piece of an f with f(0) = 0: c = f(x) / x, the paper's output / input."""
     return elementwise(f, lambda x, y: quotient(y, x, 0), nonnegative=nonnegative, masked=True, bounded=True,
                        kind=_name(f))  # fmt: skip
+
+
+def squareplus_piece(f, b):
+    """Returns the piece of f(x) = (x + sqrt(x^2 + b)) / 2: c = 1/2 + x / (2 (sqrt(x^2 + b) + sqrt(b)))."""
+    root = math.sqrt(b)
+    return _offset(f, lambda x, y: 0.5 + x / (2 * (ops.sqrt(ops.square(x) + b) + root)), root / 2)
 
 
 def elu_piece(f, alpha, scale=1.0):

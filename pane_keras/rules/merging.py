@@ -11,7 +11,7 @@ from pane_keras.single_operand import broadcast, unbroadcast
 @register(keras.layers.Add)
 def add(layer, inputs):
     """y = sum of the inputs, broadcast to one another."""
-    return _sum(_broadcast_parts(inputs), "add")
+    return sum_piece(inputs, "add")
 
 
 @register(keras.layers.Average)
@@ -27,43 +27,62 @@ def average(layer, inputs):
 @register(keras.layers.Subtract)
 def subtract(layer, inputs):
     """y = x_1 - x_2: coefficients 1 and -1."""
-    parts = [
-        (
-            lambda x, kernel, f=f: f(x) * kernel,
-            lambda rows, kernel, shape, t=t: t(rows, shape) * kernel,
-            ops.convert_to_tensor(sign, dtype=inputs[0].dtype),
-        )
-        for (f, t), sign in zip(_broadcast_parts(inputs), (1.0, -1.0))
-    ]
-    (first, *_), (second, *_) = _broadcast_parts(inputs)
-    return pieces.signed_sum(lambda a, b: first(a) - second(b), parts, kind="subtract")
+    return difference_piece(inputs)
 
 
 @register(keras.layers.Multiply)
-def multiply(layer, inputs):
+def multiply(layer, inputs, arguments):
     """y = x_1 ... x_n: each factor gets (product of the others) / n."""
-    return pieces.gate()
+    return pieces.graph(layer, inputs, arguments) if arguments.hung else pieces.gate()
 
 
 @register(keras.layers.Maximum)
-def maximum(layer, inputs):
+def maximum(layer, inputs, arguments):
     """1 at the largest input, the first one on ties."""
-    return pieces.choice(lambda *xs: _fold(ops.maximum, xs), _first_equal, kind="maximum")
+    if arguments.hung:
+        return pieces.graph(layer, inputs, arguments)
+    return pieces.choice(lambda *xs: _fold(ops.maximum, xs), first_equal, kind="maximum")
 
 
 @register(keras.layers.Minimum)
-def minimum(layer, inputs):
+def minimum(layer, inputs, arguments):
     """1 at the smallest input, the first one on ties."""
-    return pieces.choice(lambda *xs: _fold(ops.minimum, xs), _first_equal, kind="minimum")
+    if arguments.hung:
+        return pieces.graph(layer, inputs, arguments)
+    return pieces.choice(lambda *xs: _fold(ops.minimum, xs), first_equal, kind="minimum")
 
 
 @register(keras.layers.Concatenate)
 def concatenate(layer, inputs):
     """Every output is one input: a slice of the output pulls it back."""
-    axis = layer.axis % len(inputs[0].shape)
-    sizes = [x.shape[axis] for x in inputs]
-    parts = [_placed(axis, sum(sizes[:k]), sizes[k], sum(sizes)) for k in range(len(inputs))]
+    return concatenation(inputs, layer.axis)
+
+
+def concatenation(values, axis):
+    """Returns the piece that joins inputs of the shapes of `values` along an axis."""
+    axis %= len(values[0].shape)
+    sizes = [x.shape[axis] for x in values]
+    parts = [placed(axis, sum(sizes[:k]), sizes[k], sum(sizes)) for k in range(len(values))]
     return pieces.nonnegative_sum(lambda *xs: ops.concatenate(xs, axis=axis), parts, copies=True, kind="concatenate")
+
+
+def sum_piece(values, kind):
+    """Returns the piece y = sum of its inputs, of the shapes of `values`, broadcast to one another."""
+    return _sum(_broadcast_parts(values), kind)
+
+
+def difference_piece(values):
+    """Returns the piece y = x_1 - x_2 of inputs with the shapes of `values`."""
+    parts = [
+        (
+            lambda x, kernel, f=f: f(x) * kernel,
+            lambda rows, kernel, shape, t=t: t(rows, shape) * kernel,
+            ops.convert_to_tensor(sign, dtype=values[0].dtype),
+        )
+        for (f, t), sign in zip(_broadcast_parts(values), (1.0, -1.0))
+    ]
+    (first, *_), (second, *_) = _broadcast_parts(values)
+    return pieces.signed_sum(lambda a, b: first(a) - second(b), parts, kind="subtract")
 
 
 def _sum(parts, kind):
@@ -78,7 +97,8 @@ def _fold(function, xs):
     return result
 
 
-def _first_equal(*tensors):
+def first_equal(*tensors):
+    """Returns for (*xs, y) a 0/1 mask for each x: where it is y, and no x before it is."""
     *xs, y = tensors
     masks, free = [], ops.ones_like(y)
     for x in xs:
@@ -102,7 +122,9 @@ def _broadcast_part(x, common):
     return (lambda x: broadcast(x, common)), (lambda rows, shape: unbroadcast(rows, own))
 
 
-def _placed(axis, start, size, total):
+def placed(axis, start, size, total):
+    """Returns (forward, transpose) that put a tensor at `start` on an axis of `total` entries, among zeros."""
+
     def forward(x):
         padding = [[start, total - start - size] if i == axis else [0, 0] for i in range(len(x.shape))]
         return ops.pad(x, padding)

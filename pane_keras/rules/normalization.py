@@ -4,17 +4,20 @@ import keras
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.backend import snapshot
 from pane_keras.pieces import affine
 from pane_keras.registry import register
 
 
 @register(keras.layers.BatchNormalization)
-def batch_normalization(layer, inputs):
+def batch_normalization(layer, inputs, arguments):
     """Eq. (15): scale = gamma / sqrt(variance + epsilon), shift = beta - mean scale."""
-    scale = ops.rsqrt(backend.snapshot(layer.moving_variance) + layer.epsilon)
-    scale = scale * layer.gamma if layer.scale else scale
-    shift = -layer.moving_mean * scale
-    shift = shift + layer.beta if layer.center else shift
+    # A mask changes which statistics are learned, not what is computed from them.
+    del arguments
+    scale = ops.rsqrt(snapshot(layer.moving_variance) + layer.epsilon)
+    scale = scale * snapshot(layer.gamma) if layer.scale else scale
+    shift = -snapshot(layer.moving_mean) * scale
+    shift = shift + snapshot(layer.beta) if layer.center else shift
     return affine(_along(scale, inputs, layer.axis), _along(shift, inputs, layer.axis))
 
 
@@ -25,11 +28,11 @@ def layer_normalization(layer, inputs):
     mean, variance = ops.moments(inputs, axes=axis, keepdims=True)
     if getattr(layer, "rms_scaling", False):
         scale = ops.rsqrt(ops.var(inputs, axis=axis, keepdims=True) + layer.epsilon)
-        return affine(scale * _along_axes(layer.gamma, inputs, axis), None)
+        return affine(scale * _along_axes(snapshot(layer.gamma), inputs, axis), None)
     scale = ops.rsqrt(variance + layer.epsilon)
-    scale = scale if layer.gamma is None else scale * _along_axes(layer.gamma, inputs, axis)
+    scale = scale if layer.gamma is None else scale * _along_axes(snapshot(layer.gamma), inputs, axis)
     shift = -mean * scale
-    return affine(scale, shift if layer.beta is None else shift + _along_axes(layer.beta, inputs, axis))
+    return affine(scale, shift if layer.beta is None else shift + _along_axes(snapshot(layer.beta), inputs, axis))
 
 
 @register(keras.layers.RMSNormalization)
@@ -37,7 +40,7 @@ def rms_normalization(layer, inputs):
     """The sample's own root mean square, held fixed."""
     axis = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     power = ops.mean(ops.square(inputs), axis=axis, keepdims=True)
-    return affine(ops.rsqrt(power + layer.epsilon) * _along_axes(layer.scale, inputs, axis), None)
+    return affine(ops.rsqrt(power + layer.epsilon) * _along_axes(snapshot(layer.scale), inputs, axis), None)
 
 
 @register(keras.layers.GroupNormalization)
@@ -53,9 +56,9 @@ def group_normalization(layer, inputs):
         ops.reshape(ops.broadcast_to(t, _grouped_like(grouped, axis)), _channels_like(inputs, axis))
         for t in (ops.rsqrt(variance + layer.epsilon), mean)
     )
-    scale = scale * _along(layer.gamma, inputs, axis) if layer.scale else scale
+    scale = scale * _along(snapshot(layer.gamma), inputs, axis) if layer.scale else scale
     shift = -mean * scale
-    shift = shift + _along(layer.beta, inputs, axis) if layer.center else shift
+    shift = shift + _along(snapshot(layer.beta), inputs, axis) if layer.center else shift
     return affine(scale, shift)
 
 

@@ -3,10 +3,10 @@
 import keras
 
 from pane_keras.pieces import identity
-from pane_keras.registry import register
+from pane_keras.registry import TRANSPARENT, register_as
 
 
-@register(
+@register_as(
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
@@ -16,6 +16,7 @@ from pane_keras.registry import register
     keras.layers.GaussianNoise,
     keras.layers.ActivityRegularization,
     keras.layers.Identity,
+    group=TRANSPARENT,
 )
 def passing(layer, inputs):
     """y = x: noise is drawn in training only."""

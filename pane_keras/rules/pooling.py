@@ -3,10 +3,11 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from pane_keras import backend, pieces
-from pane_keras.registry import register
+from pane_keras.registry import exported, register
 
 
 @register(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
@@ -41,7 +42,21 @@ def max_pooling(layer, inputs):
     return pieces.selection(pool, index, kind="max pooling")
 
 
-@register(keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
+@register(keras.layers.GlobalAveragePooling1D)
+def global_average_pooling_1d(layer, inputs, arguments):
+    """Equal weights over the steps that no mask leaves out."""
+    mask = arguments.mask("inputs")
+    if mask is None:
+        return global_average_pooling(layer, inputs)
+    axis = _space(layer, inputs)[0]
+    weights = ops.expand_dims(ops.cast(mask, inputs.dtype), 3 - axis)
+    weights = weights / ops.sum(weights, axis=axis, keepdims=True)
+    mean = lambda x, kernel: ops.sum(x * kernel, axis=axis, keepdims=layer.keepdims)  # noqa: E731
+    total = lambda x: mean(x, weights)  # noqa: E731
+    return pieces.signed_sum(total, [(mean, None, weights)], per_sample=True, kind="global average pooling")
+
+
+@register(keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
 def global_average_pooling(layer, inputs):
     """Equal weights over the whole space."""
     axes = _space(layer, inputs)
@@ -72,6 +87,45 @@ def global_max_pooling(layer, inputs):
         return ops.reshape(position, backend.dims(y))
 
     return pieces.selection(lambda x: ops.max(x, axis=axes, keepdims=layer.keepdims), index, kind="global max pooling")
+
+
+@register(*exported("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D"))
+def adaptive_average_pooling(layer, inputs):
+    """Equal weights over each window, whose size depends on the input's."""
+    return pieces.nonnegative(layer.call, kind="adaptive average pooling")
+
+
+@register(*exported("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D"))
+def adaptive_max_pooling(layer, inputs):
+    """1 at the largest element of each window, the first one on ties."""
+    first = layer.data_format == "channels_first"
+    axes = _space(layer, inputs)
+
+    def index(x, y):
+        moved, out = (_last(x), _last(y)) if first else (x, y)
+        found = _in_windows(moved, [inputs.shape[axis] for axis in axes], out.shape[1:-1])
+        return _channels_first_index(found, x) if first else found
+
+    return pieces.selection(layer.call, index, kind="adaptive max pooling")
+
+
+def _in_windows(x, space, outs):
+    """Positions in the flat sample (*space, channels) of the largest element of every window from floor to ceil."""
+    channels, size = x.shape[-1], math.prod(space)
+    inside = _windows(space, outs)
+    rows = ops.reshape(ops.transpose(ops.reshape(x, (-1, size, channels)), (0, 2, 1)), (-1, 1, size))
+    found = ops.argmax(ops.where(inside[None], rows, -math.inf), axis=-1)
+    found = ops.transpose(ops.reshape(ops.cast(found, "int64"), (-1, channels, math.prod(outs))), (0, 2, 1))
+    return ops.reshape(found * channels + ops.arange(channels, dtype="int64"), (-1, *outs, channels))
+
+
+def _windows(space, outs):
+    """0/1 matrix (outputs, positions): window i of m over n entries runs from floor(i n / m) to ceil((i + 1) n / m)."""
+    matrix = np.ones((1, 1), bool)
+    for n, m in zip(space, outs):
+        i, j = np.ogrid[:m, :n]
+        matrix = np.kron(matrix, (j >= i * n // m) & (j < -(-(i + 1) * n // m)))
+    return ops.convert_to_tensor(matrix)
 
 
 def _space(layer, inputs):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from pane_keras.pieces import elementwise
+from pane_keras.pieces import affine, elementwise, sequence
 
 
 def softmax_piece(function, axis):
@@ -31,6 +31,20 @@ def softmax_piece(function, axis):
     return elementwise(function, coefficient, bias=bias, nonnegative=True, bounded=True, head=True, kind="softmax")
 
 
+def masked_softmax(softmax, mask, x):
+    """Returns the piece of a softmax over what a mask keeps: the rest counts as a large negative number, and emits 0.
+
+    Args:
+        softmax: The piece of the softmax itself.
+        mask: Tensor of booleans, or of numbers above 1/2 where it keeps, that broadcasts to x.
+        x: The input.
+    """
+    kept = ops.cast(mask, "bool") if "bool" in str(mask.dtype) else ops.greater(mask, 0.5)
+    kept = ops.cast(kept, x.dtype) * ops.ones_like(x)
+    lowest = affine(kept, (1 - kept) * -1e9, kind="mask")
+    return sequence(lowest, softmax, affine(kept, None, kind="mask"))
+
+
 def sparsemax_piece(function, axis):
     """Returns the piece of y = max(x - tau, 0) with the threshold tau held fixed: c = [y > 0], b = -tau [y > 0]."""
 
@@ -38,9 +52,8 @@ def sparsemax_piece(function, axis):
         return ops.cast(y > 0, x.dtype)
 
     def threshold(x, y):
-        kept = support(x, y)
-        total = ops.sum(kept * x, axis=axis, keepdims=True) - 1
-        return -kept * total / ops.maximum(ops.sum(kept, axis=axis, keepdims=True), 1)
+        largest = ops.max(x, axis=axis, keepdims=True) - ops.max(y, axis=axis, keepdims=True)
+        return -support(x, y) * largest
 
     return elementwise(
         function, support, bias=threshold, nonnegative=True, bounded=True, through_zero=True, kind="sparsemax"

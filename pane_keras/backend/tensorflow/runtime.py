@@ -10,9 +10,30 @@ def is_tensor(value):
     return isinstance(value, tf.Tensor)
 
 
-def snapshot(values):
-    """Returns a variable, or each of a list, as a tensor, which later updates of the variable leave alone."""
-    return tf.nest.map_structure(lambda v: v if isinstance(v, float) else tf.convert_to_tensor(v), values)
+def snapshot(values, dtype=None):
+    """Returns a variable, or each of a list, as a tensor, which later updates of the variable leave alone.
+
+    Args:
+        values: Variables, tensors or numbers; numbers stay as they are.
+        dtype: Of the tensors; by default their own, and float32 for half precision, in which sums are too coarse.
+    """
+
+    def taken(value):
+        if isinstance(value, (int, float)):
+            return value
+        tensor = tf.convert_to_tensor(value)
+        wanted = dtype or (tf.float32 if tensor.dtype in (tf.float16, tf.bfloat16) else tensor.dtype)
+        return tensor if tensor.dtype == wanted else tf.cast(tensor, wanted)
+
+    return tf.nest.map_structure(taken, values)
+
+
+def repeat_samples(tensor, like):
+    """Returns a tensor (batch, ...) once for each row of `like`, (rows * batch, ...): the batch runs fastest."""
+    if tensor.shape[0] is not None and tensor.shape[0] == like.shape[0]:
+        return tensor
+    times = tf.shape(like)[0] // tf.shape(tensor)[0]
+    return tf.tile(tensor, tf.concat([[times], tf.ones(len(tensor.shape) - 1, tf.int32)], axis=0))
 
 
 def is_symbolic(value):

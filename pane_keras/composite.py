@@ -1,0 +1,154 @@
+"""Layers made of other layers: a sequence of them, or the graph of what a function computes with them."""
+
+import weakref
+from dataclasses import replace
+
+import keras
+from keras import tree
+
+from pane_keras import backend
+from pane_keras.arguments import Arguments
+from pane_keras.emission import emit
+from pane_keras.graph import Value, is_nested, read_functional, read_graph, refuse_training
+from pane_keras.record import Slot
+from pane_keras.registry import rule_for
+from pane_keras.symbolic import Spec, functional
+
+# The graph of a layer's call, by what it was called with. It holds no weights.
+_GRAPHS = weakref.WeakKeyDictionary()
+
+
+def layers(*parts):
+    """Returns the piece of layers that are called one after the other on one tensor.
+
+    @pane_keras.register(MyBlock)
+    def excite(layer, inputs):
+        return pieces.layers(layer.norm, layer.dense, layer.relu)
+    """
+
+    def run(record, slot):
+        for part in parts:
+            slot = emit(record, Arguments(part, (slot,), {}), f"{record.name}/{part.name}")
+        return slot
+
+    return run
+
+
+def graph(layer, inputs=None, arguments=None, *, function=None, holds=()):
+    """Returns the piece of a layer whose call is a graph of Keras layers and `keras.ops`. It is a rule by itself.
+
+        pane_keras.register(MyBlock)(pieces.graph)
+
+        @pane_keras.register(MyOtherBlock)
+        def excite(layer, inputs):
+            return pieces.graph(layer, function=lambda x: x + layer.dense(layer.norm(x)))
+
+    Args:
+        layer: The layer.
+        inputs: What a rule is given; not needed.
+        arguments: The call's `Arguments`; with none, the piece's slots are the positional arguments.
+        function: Function of symbolic tensors to read instead of `layer.call`.
+        holds: Names of classes of operations whose outputs are held: nothing excites them.
+    """
+    del inputs
+
+    def run(record, *slots):
+        call = arguments or Arguments(layer, slots, {})
+        hung = call.hung
+        if function is None:
+            call = _as_keras_calls(record, call)
+        read = _graph_of(record, call, hung, function or layer.call)
+        masks = [record.slot(hung[slot.index], held=True) for slot in call.slots if slot.index in hung]
+        return run_graph(record, read, [*call.slots, *masks], record.name, holds, hung)
+
+    return run
+
+
+def model(inner, inputs, arguments):
+    """Its graph of layers, each explained by its own rule."""
+    if not is_nested(inner):
+        return graph(inner, inputs, arguments)
+    slots = [leaf for leaf in tree.flatten(arguments.args[0]) if isinstance(leaf, Slot)]
+    return lambda record, *_: run_graph(record, read_graph(inner), slots, record.name, hung=arguments.hung)
+
+
+def run_graph(record, read, slots, name, holds=(), hung=None):
+    """Runs the calls of a `Graph` on slots and returns the slots of its outputs.
+
+    Args:
+        record: Where the excitations go, under the name of the layer that the graph belongs to.
+        read: The graph.
+        slots: One for each of its inputs.
+        name: Of the layer, for messages.
+        holds: As in `graph`.
+        hung: Keras's masks of the slots, by index.
+    """
+    known = dict(enumerate(slots))
+    masks = read.masks([slot.value for slot in slots], [(hung or {}).get(slot.index) for slot in slots])
+    for call, masked in zip(read.calls, masks):
+        label = f"{name}/{call.name}"
+        refuse_training(label, call.operation, call.kwargs)
+        emitted = emit_call(record, call, known, masked, label, holds=holds)
+        known.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(emitted)))
+    return tree.map_structure(lambda value: known[value.index], read.outputs)
+
+
+def emit_call(record, call, known, masks, label, rule=None, holds=()):
+    """Runs one `Call` of a graph on the slots `known` by index, and returns the slots of what it emits."""
+    args, kwargs = tree.map_structure(lambda a: known[a.index] if isinstance(a, Value) else a, (call.args, call.kwargs))
+    arguments = Arguments(call.operation, args, kwargs, masks)
+    if type(call.operation).__name__ not in holds:
+        return emit(record, arguments, label, rule)
+    values = arguments.function(arguments.slots)(*(slot.value for slot in arguments.slots))
+    return tree.map_structure(lambda value: record.slot(value, held=True), values)
+
+
+def live_calls(read):
+    """Returns, for each call of a `Graph`, whether it reads anything that is not held: only then it needs a rule."""
+    held, live = set(), []
+    for call in read.calls:
+        layer = isinstance(call.operation, keras.Layer)
+        live.append(layer or not held.issuperset(call.inputs))
+        if not live[-1] or (not layer and rule_for(call.operation, call.name).holds):
+            held.update(value.index for value in tree.flatten(call.outputs))
+    return live
+
+
+def _as_keras_calls(record, call):
+    """Adds what Keras passes to a layer's `call` on its own: masks by name, and that it is not training."""
+    more = {"training": False} if call.takes("training") else {}
+    for name in call.names:
+        mask = call.mask(name)
+        word = "mask" if call.takes("mask") else f"{name}_mask"
+        if any(part is not None for part in tree.flatten(mask)) and call.takes(word) and call.get(word) is None:
+            more[word] = tree.map_structure(lambda m: m if m is None else record.slot(m, held=True), mask)
+    return replace(call, kwargs={**call.kwargs, **more})
+
+
+def _graph_of(record, call, hung, function):
+    def spec(leaf):
+        if not isinstance(leaf, Slot):
+            return leaf
+        mask = hung.get(leaf.index)
+        return Spec(*_signature(leaf.value), mask if mask is None else Spec(*_signature(mask)))
+
+    args, kwargs = tree.map_structure(spec, (call.args, call.kwargs))
+    leaves = [leaf.key if isinstance(leaf, Spec) else leaf for leaf in tree.flatten((args, kwargs))]
+    key = repr(leaves)
+    for known in (_GRAPHS.setdefault(call.operation, {}), record.graphs.setdefault(call.operation, {})):
+        if key in known:
+            return known[key]
+    read = functional(call.operation, function, args, kwargs, record.name.replace("/", "."), read_functional)
+    # A tensor may have been computed from weights, so such a graph lasts as long as this pass.
+    lasting = not any(map(backend.is_tensor, [*leaves, *_constants(read)]))
+    (_GRAPHS if lasting else record.graphs)[call.operation][key] = read
+    return read
+
+
+def _signature(tensor):
+    # With the batch as it is, code that reads the shape of a tensor finds numbers.
+    return tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _constants(read):
+    return [leaf for call in read.calls for leaf in tree.flatten((call.args, call.kwargs))]

@@ -1,0 +1,57 @@
+"""Attention: the values are projected, mixed with weights that are held fixed, and projected again (section 2).
+
+The weights come from the query and the key, which are zero excitation: a softmax inside attention is held.
+"""
+
+import keras
+from keras import ops
+
+from pane_keras import backend, pieces
+from pane_keras.arguments import values_of
+from pane_keras.registry import register_as
+
+
+@register_as(
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.Attention,
+    keras.layers.AdditiveAttention,
+    whole=True,
+)
+def attention(layer, inputs, arguments):
+    """Values mixed with attention weights that are held fixed; query and key are zero excitation."""
+    return pieces.graph(layer, inputs, arguments, holds=("Softmax",))
+
+
+@register_as("DotProductAttention", whole=True)
+def dot_product_attention(operation, arguments):
+    """y = A v with A = softmax(q k / sqrt(d)) held fixed."""
+    query, key = values_of(arguments.get("query")), values_of(arguments.get("key"))
+    value = arguments.get("value")
+    weights = _weights(operation, arguments, query, key)
+
+    def mix(x, kernel):
+        return ops.einsum("bnts,bsnh->btnh", kernel, x)
+
+    total = lambda x: mix(x, weights)  # noqa: E731
+    piece = pieces.signed_sum(total, [(mix, None, weights)], per_sample=True, kind="attention")
+    return lambda record, *_: piece(record, value)
+
+
+def _weights(operation, arguments, query, key):
+    """(batch, heads, targets, sources), as Keras computes them from (batch, time, heads, size)."""
+    scale = arguments.value("scale")
+    logits = ops.einsum("btnh,bsnh->bnts", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if operation.attn_logits_soft_cap is not None:
+        logits = ops.tanh(logits / operation.attn_logits_soft_cap) * operation.attn_logits_soft_cap
+    bias, mask = arguments.value("bias"), arguments.value("mask")
+    logits = logits if bias is None else logits + ops.cast(backend.snapshot(bias), logits.dtype)
+    if operation.is_causal:
+        logits = ops.where(ops.tril(ops.ones(logits.shape[-2:], "bool")), logits, _lowest(logits))
+    if mask is not None:
+        logits = ops.where(ops.cast(mask, "bool"), logits, _lowest(logits))
+    return ops.softmax(logits, axis=-1)
+
+
+def _lowest(logits):
+    return -0.7 * (3.4e38 if keras.backend.standardize_dtype(logits.dtype) == "float32" else 1.7e308)

@@ -1,0 +1,51 @@
+"""Layers around other layers: a chain of them, a Lambda, and models inside wrappers."""
+
+import keras
+
+from pane_keras import pieces
+from pane_keras.composite import model
+from pane_keras.registry import TRANSPARENT, register_as
+
+register_as(keras.Model)(model)
+
+
+@register_as("STFTSpectrogram")
+def spectrogram(layer, inputs, arguments):
+    """The graph of its convolutions with sines and cosines, and of what it makes of them."""
+    return pieces.graph(layer, inputs, arguments)
+
+
+@register_as(keras.layers.SpectralNormalization)
+def spectral_normalization(layer, inputs):
+    """The layer inside, with the weights that training normalised."""
+    return pieces.layers(layer.layer)
+
+
+@register_as(keras.layers.Pipeline)
+def pipeline(layer, inputs):
+    """Layers one after the other."""
+    return pieces.layers(*layer.layers)
+
+
+@register_as(keras.layers.Lambda, keras.layers.Masking, keras.layers.Dot)
+def traced(layer, inputs, arguments):
+    """The graph of keras.ops calls that its function makes."""
+    return pieces.graph(layer, inputs, arguments)
+
+
+@register_as("StochasticDepth", group=TRANSPARENT)
+def stochastic_depth(layer, inputs):
+    """y = x: paths are dropped in training only."""
+    return pieces.identity
+
+
+@register_as("LayerScale")
+def layer_scale(layer, inputs):
+    """y = gamma x."""
+    return pieces.affine(layer.gamma, None, kind="layer scale")
+
+
+@register_as("CustomScaleLayer")
+def scaled_residual(layer, inputs, arguments):
+    """y = x_1 + scale x_2."""
+    return pieces.graph(layer, inputs, arguments)
