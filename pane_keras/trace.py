@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pane_keras import backend
 from pane_keras.check import Report, check_record
 from pane_keras.composition import Composition
-from pane_keras.errors import TargetError, UnknownLayerError
+from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation, views
 from pane_keras.maps import map_of
 from pane_keras.selection import class_rows
@@ -105,6 +105,7 @@ class Trace:
 
         Raises:
             TargetError: The class lies outside, or the logits have more than one axis: use `between`.
+            NoPathError: No input excites the logits: they are indices that an embedding looks up.
         """
         slot = self._logits_slot(output)
         logits = self._record.slots[slot].value
@@ -113,7 +114,10 @@ class Trace:
                 f"saliency() explains classes, outputs of shape (batch, classes). This output has the shape "
                 f"{tuple(logits.shape)}: ask between('input', 'logits').map(target=...) for one of its units."
             )
-        blocks = Composition(self._record, self._input_slots, slot).pull(class_rows(target, logits, "logits"))
+        composition = Composition(self._record, self._input_slots, slot)
+        if not composition.connected:
+            raise NoPathError(self._no_path_from_inputs())
+        blocks = composition.pull(class_rows(target, logits, "logits"))
         of = "top class" if target is None else f"class {target}"
         maps = {
             name: map_of(blocks[i], False, signal=self._record.signal(i), over=name, of=of)
@@ -128,6 +132,14 @@ class Trace:
 
     def __repr__(self):
         return f"Trace({len(self)} layers, input {tuple(self._record.slots[self._input_slots[0]].value.shape)})"
+
+    def _no_path_from_inputs(self):
+        starts = [stage.name for stage in self._record.stages if not stage.edges]
+        ask = f"between({starts[0]!r}, 'logits').map(...)" if starts else "between(source, target) for inner layers"
+        return (
+            f"Nothing that the inputs {list(self.input_names)} hold excites the logits: an index or a category has no "
+            f"coefficient. Excitations start from the vectors behind it: ask {ask}."
+        )
 
     def _source(self, name):
         if name == "input":

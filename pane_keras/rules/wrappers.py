@@ -1,12 +1,30 @@
 """Layers around other layers: a chain of them, a Lambda, and models inside wrappers."""
 
 import keras
+from keras import ops
 
-from pane_keras import pieces
+from pane_keras import backend, pieces
 from pane_keras.composite import model
+from pane_keras.emission import floating
+from pane_keras.graph import Entry
 from pane_keras.registry import TRANSPARENT, register_as
 
 register_as(keras.Model)(model)
+
+
+@register_as(Entry)
+def entry(operation, arguments):
+    """What enters a nested model: the same numbers, with an axis of size 1 more or less."""
+    return lambda record, slot, *_: _adjusted(operation, record, floating(slot, record))
+
+
+def _adjusted(operation, record, slot):
+    shape = backend.dims(slot.value)
+    if len(shape) == operation.rank:
+        return slot
+    shape = shape[1:-1] if len(shape) > operation.rank else (*shape[1:], 1)
+    forward = lambda x: ops.reshape(x, (-1, *shape))  # noqa: E731
+    return pieces.nonnegative(forward, transpose=ops.reshape, copies=True, kind="reshape")(record, slot)
 
 
 @register_as("STFTSpectrogram")
