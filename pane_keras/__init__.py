@@ -13,6 +13,7 @@ _HOME = {
     "Trace": "trace",
     "register": "registry",
     "register_activation": "registry",
+    "report": "model_report",
     "wrap": "wrapping",
 }
 _MODULES = ("errors", "pieces", "plotting", "testing")

@@ -9,6 +9,7 @@ from keras import tree
 from pane_keras import backend
 from pane_keras.arguments import Arguments
 from pane_keras.emission import emit
+from pane_keras.errors import UnsupportedLayerError
 from pane_keras.graph import Value, is_nested, read_functional, read_graph, refuse_training
 from pane_keras.record import Slot
 from pane_keras.registry import rule_for
@@ -103,15 +104,28 @@ def emit_call(record, call, known, masks, label, rule=None, holds=()):
     return tree.map_structure(lambda value: record.slot(value, held=True), values)
 
 
-def live_calls(read):
-    """Returns, for each call of a `Graph`, whether it reads anything that is not held: only then it needs a rule."""
+def live_calls(read, strict=True):
+    """Returns, for each call of a `Graph`, whether it reads anything that is not held: only then it needs a rule.
+
+    Args:
+        read: The graph.
+        strict: Whether an operation without a rule is an error; if not, it counts as one that holds nothing.
+    """
     held, live = set(), []
     for call in read.calls:
-        layer = isinstance(call.operation, keras.Layer)
-        live.append(layer or not held.issuperset(call.inputs))
-        if not live[-1] or (not layer and rule_for(call.operation, call.name).holds):
+        live.append(isinstance(call.operation, keras.Layer) or not held.issuperset(call.inputs))
+        if not live[-1] or _holds(call, strict):
             held.update(value.index for value in tree.flatten(call.outputs))
     return live
+
+
+def _holds(call, strict):
+    try:
+        return not isinstance(call.operation, keras.Layer) and rule_for(call.operation, call.name).holds
+    except UnsupportedLayerError:
+        if strict:
+            raise
+        return False
 
 
 def _as_keras_calls(record, call):

@@ -30,6 +30,7 @@ class Call:
         operation: The user's own layer or operation.
         args, kwargs: Its arguments, with `Value` where a tensor stands.
         outputs: What it emits: a `Value`, or a structure of them.
+        shapes: Static shape of each output, flattened.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Call:
     args: tuple
     kwargs: dict
     outputs: object
+    shapes: tuple = ()
 
     @property
     def inputs(self):
@@ -230,7 +232,8 @@ class _Reader:
         if is_nested(operation):
             return self.nested(operation, args, kwargs, known, name)
         outputs = tree.map_structure(lambda t: self.value(), symbolic)
-        self.calls.append(Call(name, operation, _named(args, known), _named(kwargs, known), outputs))
+        shapes = tuple(tuple(t.shape) for t in tree.flatten(symbolic))
+        self.calls.append(Call(name, operation, _named(args, known), _named(kwargs, known), outputs, shapes))
         return outputs
 
     def nested(self, model, args, kwargs, known, name):
@@ -249,7 +252,8 @@ class _Reader:
             return value
         operation = Entry(spec.shape, spec.dtype)
         kwargs = {} if mask is None else {"mask": known.get(id(mask), mask)}
-        self.calls.append(Call(self.unique(name + "/entry"), operation, (value,), kwargs, self.value()))
+        shape = (tuple(spec.shape),)
+        self.calls.append(Call(self.unique(name + "/entry"), operation, (value,), kwargs, self.value(), shape))
         return self.calls[-1].outputs
 
     def unique(self, name):

@@ -16,5 +16,6 @@ from pane_keras.rules import (  # noqa: F401
     recurrent,
     reshaping,
     resizing,
+    spectrogram,
     wrappers,
 )

@@ -16,6 +16,7 @@ from pane_keras.registry import TRANSPARENT, register_as
     keras.layers.GaussianNoise,
     keras.layers.ActivityRegularization,
     keras.layers.Identity,
+    keras.layers.InputLayer,
     group=TRANSPARENT,
 )
 def passing(layer, inputs):

@@ -27,12 +27,6 @@ def _adjusted(operation, record, slot):
     return pieces.nonnegative(forward, transpose=ops.reshape, copies=True, kind="reshape")(record, slot)
 
 
-@register_as("STFTSpectrogram")
-def spectrogram(layer, inputs, arguments):
-    """The graph of its convolutions with sines and cosines, and of what it makes of them."""
-    return pieces.graph(layer, inputs, arguments)
-
-
 @register_as(keras.layers.SpectralNormalization)
 def spectral_normalization(layer, inputs):
     """The layer inside, with the weights that training normalised."""
