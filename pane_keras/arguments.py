@@ -37,6 +37,8 @@ class Arguments:
     @cached_property
     def data(self):
         """The slots of all arguments that are no masks."""
+        if not self.kwargs and len(self.args) == 1:
+            return self.slots
         given = [value for name, value in self._named.items() if name != "mask" and not name.endswith("_mask")]
         return tuple(leaf for leaf in tree.flatten(given) if isinstance(leaf, Slot))
 

@@ -12,7 +12,8 @@ from pane_keras.emission import emit
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.graph import Value, is_nested, read_functional, read_graph, refuse_training
 from pane_keras.record import Slot
-from pane_keras.registry import rule_for
+from pane_keras.registry import Rule, rule_for
+from pane_keras.registry import known as registered_somehow
 from pane_keras.symbolic import Spec, functional
 
 # The graph of a layer's call, by what it was called with. It holds no weights.
@@ -38,7 +39,7 @@ def layers(*parts):
 def graph(layer, inputs=None, arguments=None, *, function=None, holds=()):
     """Returns the piece of a layer whose call is a graph of Keras layers and `keras.ops`. It is a rule by itself.
 
-        pane_keras.register(MyBlock)(pieces.graph)
+        pane_keras.register(MyBlock)(pieces.graph)  # with the layers inside it that have no rule of their own
 
         @pane_keras.register(MyOtherBlock)
         def excite(layer, inputs):
@@ -89,7 +90,7 @@ def run_graph(record, read, slots, name, holds=(), hung=None):
     for call, masked in zip(read.calls, masks):
         label = f"{name}/{call.name}"
         refuse_training(label, call.operation, call.kwargs)
-        emitted = emit_call(record, call, known, masked, label, holds=holds)
+        emitted = emit_call(record, call, known, masked, label, _inner_rule(call.operation), holds)
         known.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(emitted)))
     return tree.map_structure(lambda value: known[value.index], read.outputs)
 
@@ -117,6 +118,11 @@ def live_calls(read, strict=True):
         if not live[-1] or _holds(call, strict):
             held.update(value.index for value in tree.flatten(call.outputs))
     return live
+
+
+def _inner_rule(operation):
+    """Whoever reads a layer as a graph reads the layers inside that nobody registered as graphs too."""
+    return Rule(graph) if isinstance(operation, keras.Layer) and not registered_somehow(operation) else None
 
 
 def _holds(call, strict):

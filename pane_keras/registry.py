@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import keras
 
@@ -31,7 +32,7 @@ class Rule:
     whole: bool = False
     holds: bool = False
 
-    @property
+    @cached_property
     def takes_arguments(self):
         """Whether it is given the call's `Arguments` too."""
         return len(inspect.signature(self.function).parameters) > 2
@@ -165,6 +166,11 @@ def rule_for(layer, name):
                 _refuse_redefinition(layer, name, cls, type(layer).__mro__[:depth])
             return rule
     raise UnsupportedLayerError(_no_rule(layer, name))
+
+
+def known(layer):
+    """Returns whether a class that the layer inherits from is registered, be it that the layer redefines it."""
+    return any((cls in _RULES and _RULES[cls].group != REFUSED) or _named_rule(cls) for cls in type(layer).__mro__)
 
 
 def _named_rule(cls):

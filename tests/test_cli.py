@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     _two_inputs().save(folder / "two_inputs.keras")
     _two_outputs().save(folder / "two_outputs.keras")
     _with_lambda().save(folder / "lambda.keras")
-    _with_unknown_rule().save(folder / "unsupported.keras")
+    _with_noise().save(folder / "unsupported.keras")
     keras.Sequential([keras.Input((8, 8, 5)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)]).save(
         folder / "five_channels.keras"
     )
@@ -80,8 +80,9 @@ def _with_lambda():
     return keras.Sequential([keras.Input((4, 4, 3)), layers.Lambda(lambda x: 2 * x), layers.Flatten(), layers.Dense(2)])
 
 
-def _with_unknown_rule():
-    return keras.Sequential([keras.Input((4, 3)), layers.LSTM(2, name="memory"), layers.Dense(2)])
+def _with_noise():
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dense(2)(layers.Dropout(0.5, name="noise")(x, training=True)))
 
 
 def _pictures(folder):
@@ -297,7 +298,7 @@ EXPLAIN = ("explain", "plain.keras", "fits.png")
         (("explain", "old.h5", "fits.png"), "with the ending .keras. Received: 'old.h5'"),
         (("explain", "broken.keras", "fits.png"), "'broken.keras' is not a model that Keras loads in safe mode"),
         (("layers", "lambda.keras"), "'lambda.keras' is not a model that Keras loads in safe mode"),
-        (("layers", "unsupported.keras"), "Layer 'memory' of class LSTM has no excitation rule"),
+        (("layers", "unsupported.keras"), "Layer 'noise' is called with training=True inside the model"),
         (("explain", "plain.keras", "missing.png"), "No picture at 'missing.png': no such file"),
         (("explain", "plain.keras", "."), "No picture at '.': it is no file"),
         (("explain", "plain.keras", "text.png"), "'text.png' is not a picture that can be read"),

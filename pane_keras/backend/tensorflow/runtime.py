@@ -18,14 +18,13 @@ def snapshot(values, dtype=None):
         dtype: Of the tensors; by default their own, and float32 for half precision, in which sums are too coarse.
     """
 
-    def taken(value):
-        if isinstance(value, (int, float)):
-            return value
-        tensor = tf.convert_to_tensor(value)
-        wanted = dtype or (tf.float32 if tensor.dtype in (tf.float16, tf.bfloat16) else tensor.dtype)
-        return tensor if tensor.dtype == wanted else tf.cast(tensor, wanted)
-
-    return tf.nest.map_structure(taken, values)
+    if isinstance(values, (list, tuple)):
+        return [snapshot(value, dtype) for value in values]
+    if isinstance(values, (int, float)):
+        return values
+    tensor = tf.convert_to_tensor(values)
+    wanted = dtype or (tf.float32 if tensor.dtype in (tf.float16, tf.bfloat16) else tensor.dtype)
+    return tensor if tensor.dtype == wanted else tf.cast(tensor, wanted)
 
 
 def repeat_samples(tensor, like):
