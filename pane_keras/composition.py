@@ -31,16 +31,18 @@ class Composition:
         sources: Slots that the rows end on (or start from).
         target: Slot that the rows start from (or end on).
         edges: The excitations to compose; by default all of the record.
+        told_apart: Slots below the cut of `split_below`, see `told_apart`; by default everything is told apart.
     """
 
-    def __init__(self, record, sources, target, edges=None):
+    def __init__(self, record, sources, target, edges=None, told_apart=None):
         self.sources = tuple(sources)
         self.target = target
         edges = _between(record.edges if edges is None else edges, self.sources, target)
         self.connected = bool(edges) or target in self.sources
         self._blocked = record.slots[target].blocks_sum
         self._values = {slot: record.slots[slot].value for slot in (*self.sources, target)}
-        self.chains = tuple(_chains(_unmasked(record, edges, self.sources), {*self.sources, target}))
+        edges = _unmasked(record, edges, self.sources, told_apart)
+        self.chains = tuple(_chains(edges, {*self.sources, target}))
 
     def pull(self, weights):
         """Returns {source: block} for weights (rows, batch, *shape) that close the target's leg.
@@ -111,15 +113,33 @@ def _between(edges, sources, target):
     return kept[::-1]
 
 
-def _unmasked(record, edges, sources):
-    """Yields (source, target, operand) with the masks left out that a neighbour's zeros repeat.
+def told_apart(record, cut):
+    """Returns the slots that the layer of the slot `cut` wrote, and all slots that those depend on (section 2).
 
-    At a source of the query nothing comes before, so there the masks stay.
+    A stage that writes one of them tells positive from negative; any other carries the sum in both channels.
+    """
+    layer = {stage.output: stage.name for stage in record.stages}.get(cut)
+    told = {cut, *(stage.output for stage in record.stages if layer is not None and stage.name == layer)}
+    for stage in reversed(record.stages):
+        if stage.output in told:
+            told.update(edge.source for edge in stage.edges)
+    return told
+
+
+def _unmasked(record, edges, sources, told):
+    """Yields (source, target, operand) with the masks left out that a neighbour's zeros make redundant.
+
+    At a source of the query nothing comes before, so there the masks stay. An operand above the cut is as one of single
+    terms: D := S.
     """
     for edge in edges:
         slot, operand = record.slots[edge.source], edge.operand
+        above = told is not None and edge.target not in told
+        if above:
+            operand = operand.as_single()
         if edge.source not in sources:
-            operand = operand.without_masks(slot.blocks_sum, slot.blocks_difference)
+            mixed = above or (told is not None and edge.source not in told)
+            operand = operand.without_masks(slot.blocks_sum, slot.blocks_sum if mixed else slot.blocks_difference)
         yield edge.source, edge.target, operand
 
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.block import Block, closing
-from pane_keras.composition import Composition
+from pane_keras.composition import Composition, told_apart
 from pane_keras.errors import DenseSizeError, NoPathError, TargetError
 from pane_keras.expression import Expression
 from pane_keras.maps import ExcitationMap, map_of
@@ -28,16 +28,18 @@ class Excitation:
         names: (source, target), as the user calls them.
         edges: The excitations to compose; by default all of the record.
         joined: Whether a path has to lead from the source to the target; if not, its coefficients are zero.
+        locate: Function layer name -> slot, for `split_below`.
 
     Raises:
         NoPathError: No excitation leads from the source to the target.
     """
 
-    def __init__(self, record, source, target, names, edges=None, joined=True):
-        self._record = record
+    def __init__(self, record, source, target, names, edges=None, joined=True, locate=None):
+        self._record, self._locate, self._edges = record, locate, edges
         self.source, self.target = names
         self._from, self._to = record.signal(source), record.signal(target)
-        self._composition = Composition(record, (source,), target, edges)
+        self._ends = (source, target)
+        self._composition = self._composed(None)
         if joined and not self._composition.connected:
             raise NoPathError(
                 f"No path leads from {self.source!r} to {self.target!r}: nothing that {self.source!r} emits excites "
@@ -55,7 +57,7 @@ class Excitation:
         return tuple(self._to.shape[1:])
 
     @backend.as_written
-    def map(self, target=None, *, weights=None):
+    def map(self, target=None, *, weights=None, split_below=None):
         """Returns what in the source excites units of the target, as an `ExcitationMap` over the source.
 
         Args:
@@ -63,31 +65,36 @@ class Excitation:
                 a list of units.
             weights: Instead of units, weights of the target's shape, with or without the batch axis. The map is the
                 same linear combination of the units' maps.
+            split_below: Name of a layer at and below which positive is told from negative; above it both carry the
+                sum (section 2). By default everything is told apart, as in the paper.
 
         Returns:
             Maps (batch, *source shape); (batch, n, *source shape) for a list of n units.
 
         Raises:
             TargetError: The selection does not fit the target.
+            UnknownLayerError: No layer is called `split_below`.
         """
         rows, several = _rows(target, weights, self._to, self.target, "target")
-        block = self._pull(rows)
+        block = self._pull(rows, self._composed(split_below) if split_below else None)
         of = f"{self.target}{'' if target is None else f'[{target}]'}"
         return map_of(block, several, signal=self._from, over=self.source, of=of)
 
     @backend.as_written
-    def effect(self, source=None, *, weights=None):
+    def effect(self, source=None, *, weights=None, split_below=None):
         """Returns what units of the source excite in the target, as an `ExcitationMap` over the target.
 
         Args:
             source: One unit or a list of units of the source, as in `map`.
             weights: Instead of units, weights of the source's shape.
+            split_below: As in `map`.
 
         Raises:
             TargetError: The selection does not fit the source.
+            UnknownLayerError: No layer is called `split_below`.
         """
         rows, several = _rows(source, weights, self._from, self.source, "source")
-        block = self._push(rows)
+        block = self._push(rows, self._composed(split_below) if split_below else None)
         return map_of(block, several, signal=self._to, over=self.target, of=self.source)
 
     @backend.as_written
@@ -113,13 +120,18 @@ class Excitation:
     def __repr__(self):
         return f"Excitation({self.source!r} {self.source_shape} -> {self.target!r} {self.target_shape})"
 
-    def _pull(self, rows):
-        if not self._composition.connected:
-            return _zero_block(rows, self.source_shape)
-        return self._composition.pull(rows)[self._composition.sources[0]]
+    def _composed(self, split_below):
+        source, target = self._ends
+        told = None if split_below is None else told_apart(self._record, self._locate(split_below))
+        return Composition(self._record, (source,), target, self._edges, told)
 
-    def _push(self, rows):
-        return self._composition.push(rows) if self._composition.connected else _zero_block(rows, self.target_shape)
+    def _pull(self, rows, composition=None):
+        composition = composition or self._composition
+        return composition.pull(rows)[self._ends[0]] if composition.connected else _zero_block(rows, self.source_shape)
+
+    def _push(self, rows, composition=None):
+        composition = composition or self._composition
+        return composition.push(rows) if composition.connected else _zero_block(rows, self.target_shape)
 
     def _refuse_size(self, limit):
         batch = backend.static_size(self._from.shape[0])

@@ -73,6 +73,10 @@ class Operand(ABC):
             masks_difference=self.masks_difference and not of_difference,
         )
 
+    def as_single(self):
+        """Returns the operand with S in both channels: it does not tell positive from negative."""
+        return replace(self, single=True, masks_difference=self.masks_sum)
+
     @abstractmethod
     def pull(self, block):
         """Returns the block on the leg `in` for a block on the leg `out`."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from pane_keras.composition import told_apart
 from pane_keras.errors import PaneError
 from pane_keras.excitation import Excitation
 from pane_keras.linear_operand import LinearOperand
@@ -57,15 +58,17 @@ def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, see
             variable.assign(value)
 
 
-def dense_network(trace, coefficients=None):
+def dense_network(trace, coefficients=None, split_below=None):
     """Returns the `DenseNetwork` of a trace.
 
     Args:
         trace: `Trace` of a small model.
         coefficients: Function stage -> list of arrays (batch, outputs, inputs), one an edge, to use instead of those
             that the rules state.
+        split_below: As in `Trace.saliency`.
     """
-    return DenseNetwork(trace._record, coefficients)
+    told = None if split_below is None else told_apart(trace._record, trace._call(split_below).output)
+    return DenseNetwork(trace._record, coefficients, told)
 
 
 class DenseNetwork:
@@ -74,13 +77,16 @@ class DenseNetwork:
     Args:
         record: What a forward pass recorded.
         coefficients: As for `dense_network`.
+        told: Slots whose stages tell positive from negative; by default all.
     """
 
-    def __init__(self, record, coefficients=None):
+    def __init__(self, record, coefficients=None, told=None):
         self.stages = []
         for stage in record.stages:
             matrices = coefficients(stage) if coefficients else [dense_coefficients(e.operand) for e in stage.edges]
             pairs = [split_edge(w, edge) for w, edge in zip(matrices, stage.edges, strict=True)]
+            if told is not None and stage.output not in told:
+                pairs = [(p + n, np.zeros_like(n)) for p, n in pairs]
             self.stages.append((stage.output, [(edge.source, *pair) for edge, pair in zip(stage.edges, pairs)]))
 
     def between(self, source, target):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pane_keras import backend
 from pane_keras.check import Report, check_record
-from pane_keras.composition import Composition
+from pane_keras.composition import Composition, told_apart
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation, views
 from pane_keras.maps import map_of
@@ -90,21 +90,26 @@ class Trace:
             UnknownLayerError: No layer has this name.
             NoPathError: Nothing that the source emits excites the target.
         """
-        return Excitation(self._record, self._source(source), self._target(target), (source, target))
+        ends = self._source(source), self._target(target)
+        return Excitation(self._record, *ends, (source, target), locate=lambda name: self._call(name).output)
 
     @backend.as_written
-    def saliency(self, target=None, *, output=None):
+    def saliency(self, target=None, *, output=None, split_below=None):
         """Returns the `ExcitationMap` of a class over the input.
 
         Args:
             target: None for the top class of each sample, an int, or a sequence with one int a sample.
             output: Name or index of the output, required where the model has several.
+            split_below: Name of a layer at and below which positive is told from negative; above it both carry the
+                sum, which keeps the map's class-sensitivity (section 2). By default everything is told apart, as in
+                the paper.
 
         Returns:
             Maps (batch, *input shape); a dict of them by input name where the model has several inputs.
 
         Raises:
             TargetError: The class lies outside, or the logits have more than one axis: use `between`.
+            UnknownLayerError: No layer is called `split_below`.
             NoPathError: No input excites the logits: they are indices that an embedding looks up.
         """
         slot = self._logits_slot(output)
@@ -114,7 +119,8 @@ class Trace:
                 f"saliency() explains classes, outputs of shape (batch, classes). This output has the shape "
                 f"{tuple(logits.shape)}: ask between('input', 'logits').map(target=...) for one of its units."
             )
-        composition = Composition(self._record, self._input_slots, slot)
+        told = None if split_below is None else told_apart(self._record, self._call(split_below).output)
+        composition = Composition(self._record, self._input_slots, slot, told_apart=told)
         if not composition.connected:
             raise NoPathError(self._no_path_from_inputs())
         blocks = composition.pull(class_rows(target, logits, "logits"))
