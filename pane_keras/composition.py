@@ -4,6 +4,7 @@ Paths are never enumerated: a sweep visits every junction once, in reverse topol
 topological order for a push, so its cost is linear in the number of layers.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -41,8 +42,8 @@ class Composition:
         self.connected = bool(edges) or target in self.sources
         self._blocked = record.slots[target].blocks_sum
         self._values = {slot: record.slots[slot].value for slot in (*self.sources, target)}
-        edges = _unmasked(record, edges, self.sources, told_apart)
-        self.chains = tuple(_chains(edges, {*self.sources, target}))
+        self._edges = list(_unmasked(record, edges, self.sources, told_apart))
+        self.chains = tuple(_chains(self._edges, {*self.sources, target}))
 
     def pull(self, weights):
         """Returns {source: block} for weights (rows, batch, *shape) that close the target's leg.
@@ -57,6 +58,25 @@ class Composition:
         source = self.sources[0]
         sweep = lambda block: self._sweep({source: [block]}, False, (self.target,))  # noqa: E731
         return _carefully(sweep, weights, self._alive(weights, source, True))[self.target]
+
+    @property
+    def work(self):
+        """Multiply-adds of one row, of both channels, over all edges."""
+        return sum(operand.work for *_, operand in self._edges)
+
+    def waists(self):
+        """Yields (slot, work above, work below) of the slots between the ends that every path runs through.
+
+        Slots are in topological order, so those are the ones that no edge passes over.
+        """
+        furthest, below = 0, 0
+        edges = sorted(self._edges, key=lambda edge: edge[0])
+        arriving = sorted(self._edges, key=lambda edge: edge[1])
+        for slot, group in itertools.groupby(edges, key=lambda edge: edge[0]):
+            if slot >= furthest and slot not in self.sources:
+                below = sum(operand.work for _, target, operand in arriving if target <= slot)
+                yield slot, self.work - below, below
+            furthest = max(furthest, *(target for _, target, _ in group))
 
     def _alive(self, weights, slot, masked):
         """Rows with a weight on a unit that its first stage does not make a zero excitation: (rows * batch,)."""

@@ -27,6 +27,7 @@ class LinearOperand(Operand):
         elementary: Function (kernel, in_shape, out_shape) -> factors of W, the kernel as a function without arguments;
             or None: one dense tensor.
         per_sample: The kernel has the batch as its first axis.
+        taps: Multiply-adds of the kernel for each unit of the output.
     """
 
     forward: Callable
@@ -36,6 +37,11 @@ class LinearOperand(Operand):
     nonnegative: bool = False
     elementary: Callable | None = None
     per_sample: bool = False
+    taps: int = 0
+
+    @property
+    def work(self):
+        return 2 * self.taps * math.prod(self.out_shape) + super().work
 
     def pull(self, block):
         return block.each(self._pull_sum, None if self.single and not block.split else self._pull_difference)

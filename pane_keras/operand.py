@@ -24,6 +24,9 @@ import numpy as np
 from pane_keras import backend
 from pane_keras.factors import Factor, axes_of
 
+# What a pass over memory costs beside a multiply-add of a native kernel, both channels.
+_PASSES = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operand(ABC):
@@ -64,6 +67,11 @@ class Operand(ABC):
         """Sizes of the legs (channel, batch, out, in), as opt_einsum reads them."""
         sizes = [math.prod(map(backend.static_size, shape)) for shape in (self.out_shape, self.in_shape)]
         return 2, backend.static_size(self.x.shape[0]), *sizes
+
+    @property
+    def work(self):
+        """Multiply-adds of one row, of both channels; passes over memory count as so many."""
+        return _PASSES * (math.prod(self.in_shape) + math.prod(self.out_shape))
 
     def without_masks(self, of_sum, of_difference):
         """Returns the operand with the masks left out that a neighbour's zeros make redundant."""

@@ -4,6 +4,7 @@ A piece is a function of a `Record` and of the slots it reads, and returns the s
 stands in its docstring; section 2 of DESIGN.md derives them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 from keras import ops, tree
@@ -37,7 +38,7 @@ def identity(record, slot):
     return slot
 
 
-def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kind="linear", elementary=None):
+def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kind="linear", elementary=None, taps=None):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
     Args:
@@ -49,6 +50,7 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
         kind: Word for people.
         elementary: Function (kernel, in_shape, out_shape) -> factors of W with named axes, for `expression()`, where
             `kernel` is a function that returns it; one dense tensor unless given.
+        taps: Multiply-adds for each unit of the output; by default all axes of the kernel but the last.
     """
 
     def run(record, slot):
@@ -69,6 +71,7 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             nonnegative=slot.nonnegative,
             gain=record.gain,
             elementary=elementary,
+            taps=_taps(weights) if taps is None else taps,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=shift is None)
@@ -128,6 +131,7 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
                 transpose=transpose,
                 kernel=_weights(kernel, slot.value),
                 per_sample=per_sample,
+                taps=kernel.shape[-1] if per_sample else 1,
                 nonnegative=slot.nonnegative,
                 # With neither a negative coefficient nor a negative input, every term has the sign of the sum.
                 single=copies or plain,
@@ -348,6 +352,10 @@ def _product(xs: Sequence):
 def _weights(values, x):
     """Returns weights as tensors of the dtype of x."""
     return None if values is None else backend.snapshot(values, x.dtype)
+
+
+def _taps(kernel):
+    return math.prod(kernel.shape[:-1]) if backend.is_tensor(kernel) else 1
 
 
 def _like(value, x):

@@ -1,5 +1,8 @@
 """Which units of a layer a query asks for, turned into rows of weights that close the layer's leg."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import numpy as np
 from keras import ops
 
@@ -7,8 +10,79 @@ from pane_keras import backend
 from pane_keras.errors import TargetError
 
 
+class Selection(NamedTuple):
+    """What of a layer a query asks for: one of its fields, or a channel within a region.
+
+    Attributes:
+        units: One unit, a tuple with an index for each axis (or an int, in a layer with one axis); or a list of units.
+        weights: Weights of the layer's shape, with or without the batch axis; or a list of arrays of weights.
+        channel: An index of the channel axis: all its units, each with weight 1; or a list of indices.
+        region: Boolean array of the layer's shape, or of its shape without the channel axis; or a list of arrays.
+        per_sample: A list holds one selection for each sample of the batch instead of several for all samples.
+        channel_axis: Which axis of a sample the channels are.
+    """
+
+    units: object = None
+    weights: object = None
+    channel: object = None
+    region: object = None
+    per_sample: bool = False
+    channel_axis: int = -1
+
+    def rows(self, tensor, layer, word):
+        """Returns (rows, several): tensor (rows, batch, *shape) of weights, and whether there are several selections.
+
+        Args:
+            tensor: The layer's output, (batch, *shape).
+            layer, word: Its name, and "target" or "source", for the messages.
+
+        Raises:
+            TargetError: The selection does not fit the layer, or there is none, or more than one.
+        """
+        ways = [self.units is not None, self.weights is not None, self.channel is not None or self.region is not None]
+        if sum(ways) != 1:
+            raise TargetError(
+                f"Expected either {word}=, weights=, or channel= and region=, to say which units of {layer!r} are "
+                "meant."
+            )
+        rows, several = self._rows(tensor, layer)
+        return (_one_a_sample(rows, tensor, layer), False) if self.per_sample else (rows, several)
+
+    def _rows(self, tensor, layer):
+        if self.units is not None:
+            return unit_rows(self.units, tensor, layer)
+        if self.weights is not None:
+            return _each(self.weights, lambda w: weight_rows(w, tensor, layer), _is_list_of_arrays(self.weights))
+        return self._areas(tensor, layer)
+
+    def _areas(self, tensor, layer):
+        """Channels and regions are 0/1 weights; of a list of each, every channel meets the region of its own number."""
+        channels, regions = (v if isinstance(v, list) else [v] for v in (self.channel, self.region))
+        several = isinstance(self.channel, list) or _is_list_of_arrays(self.region)
+        regions = regions if _is_list_of_arrays(self.region) else [self.region]
+        count = max(len(channels), len(regions))
+        if {len(channels), len(regions)} - {1, count} or not count:
+            raise TargetError(
+                f"Expected as many channels as regions of layer {layer!r}, or one of either. "
+                f"Received: {len(channels)} and {len(regions)}."
+            )
+        areas = [
+            self._area(channels[k % len(channels)], regions[k % len(regions)], tensor, layer) for k in range(count)
+        ]
+        return ops.concatenate([weight_rows(area, tensor, layer) for area in areas]), several
+
+    def _area(self, channel, region, tensor, layer):
+        shape = tuple(tensor.shape[1:])
+        axis = self.channel_axis % len(shape)
+        chosen = np.ones(shape, bool)
+        if channel is not None:
+            index = _channel(channel, shape[axis], layer)
+            chosen &= np.arange(shape[axis]).reshape([-1 if k == axis else 1 for k in range(len(shape))]) == index
+        return chosen if region is None else chosen & _region(region, shape, axis, layer)
+
+
 def unit_rows(units, tensor, layer):
-    """Returns (rows, several) for one unit (a tuple, or an int in a layer with one axis) or a list of units.
+    """Returns (rows, several) for one unit (a tuple, or an int in a layer with one axis) or an iterable of units.
 
     Args:
         units: The selection.
@@ -21,9 +95,9 @@ def unit_rows(units, tensor, layer):
     Raises:
         TargetError: An index has the wrong length or lies outside.
     """
-    several = isinstance(units, list)
+    several = isinstance(units, Iterable) and not isinstance(units, (tuple, str))
     shape = tuple(tensor.shape[1:])
-    indices = [_index(unit, shape, layer) for unit in (units if several else [units])]
+    indices = [_index(_plain(unit), shape, layer) for unit in (units if several else [units])]
     if not indices:
         raise TargetError(f"Expected at least one unit of layer {layer!r}. Received: an empty list.")
     return one_hot_rows(np.ravel_multi_index(np.array(indices).T, shape), tensor), several
@@ -61,6 +135,44 @@ def weight_rows(weights, tensor, layer):
     if not backend.is_symbolic(weights) and not bool(ops.all(ops.isfinite(weights))):
         raise TargetError(f"Weights on layer {layer!r} expect finite numbers. Received: a NaN or an infinity.")
     return ops.broadcast_to(weights, backend.dims(tensor))[None]
+
+
+def _plain(unit):
+    """A row of an array of indices is a unit too."""
+    return tuple(unit.tolist()) if isinstance(unit, np.ndarray) and unit.ndim == 1 else unit
+
+
+def _each(value, rows, several):
+    return (ops.concatenate([rows(one) for one in value]), True) if several else (rows(value), False)
+
+
+def _is_list_of_arrays(value):
+    return isinstance(value, (list, tuple)) and bool(value) and all(hasattr(one, "shape") for one in value)
+
+
+def _one_a_sample(rows, tensor, layer):
+    count, batch = rows.shape[0], tensor.shape[0]
+    if count != batch:
+        raise TargetError(f"Expected one selection of layer {layer!r} for each of {batch} samples. Received: {count}.")
+    return ops.stack([rows[k, k] for k in range(batch)])[None]
+
+
+def _channel(channel, count, layer):
+    if not isinstance(channel, (int, np.integer)) or not -count <= channel < count:
+        raise TargetError(f"Layer {layer!r} has the channels 0 to {count - 1}. Received: channel={channel!r}.")
+    return int(channel) % count
+
+
+def _region(region, shape, axis, layer):
+    mask, space = np.asarray(region), tuple(size for k, size in enumerate(shape) if k != axis)
+    if mask.dtype != bool or mask.shape not in (shape, space):
+        raise TargetError(
+            f"A region of layer {layer!r} is a boolean array of shape {shape} or {space}. "
+            f"Received: {mask.dtype} of shape {mask.shape}."
+        )
+    if not mask.any():
+        raise TargetError(f"A region of layer {layer!r} holds at least one unit. Received: an empty one.")
+    return mask if mask.shape == shape else np.expand_dims(mask, axis)
 
 
 def _real(weights, dtype, layer):

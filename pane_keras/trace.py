@@ -9,9 +9,10 @@ from pane_keras import backend
 from pane_keras.check import Report, check_record
 from pane_keras.composition import Composition, told_apart
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
-from pane_keras.excitation import Excitation, views
+from pane_keras.excitation import Excitation
 from pane_keras.maps import map_of
 from pane_keras.selection import class_rows
+from pane_keras.views import views
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pane_keras.arguments import Arguments
 from pane_keras.composite import emit_call, live_calls
 from pane_keras.emission import emit
 from pane_keras.errors import ReadOnlyError, SaveError
-from pane_keras.excitation import views
 from pane_keras.graph import read_graph, refuse_training
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
 from pane_keras.trace import Emitted, Trace
+from pane_keras.views import views
 
 
 def wrap(model):

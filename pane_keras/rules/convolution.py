@@ -1,5 +1,6 @@
 """Convolutions: o' = x * kernel, never unfolded. Their transposes are native kernels of the framework."""
 
+import math
 from functools import partial
 
 import keras
@@ -87,4 +88,5 @@ def _depthwise(layer, kernel, bias=None):
         transpose=lambda rows, kernel, shape: backend.transpose_depthwise(rows, kernel, geometry, shape),
         kind="depthwise convolution",
         elementary=partial(depthwise_factors, geometry=geometry),
+        taps=math.prod(kernel.shape[:-2]),
     )

@@ -1,0 +1,177 @@
+"""All coefficients of a pair: which way they are computed, in blocks of rows, and how they are put together."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from pane_keras import backend
+from pane_keras.block import Block
+from pane_keras.maps import ExcitationMap, map_of
+from pane_keras.planner import MIDDLE, SOURCE, plans
+from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
+from pane_keras.selection import one_hot_rows
+
+ROWS_PER_BLOCK = 256
+
+
+class DenseExcitation(ExcitationMap):
+    """All coefficients of a pair: (batch, *target shape, *source shape). Unpacks to (positive, negative).
+
+    The scales are (batch, *target shape): one for each unit of the target.
+    """
+
+    def __iter__(self):
+        return iter((self.positive, self.negative))
+
+
+class DensePair:
+    """How the dense block of a pair is computed, the cheapest way first.
+
+    Args:
+        compose: Function (source slot, target slot) -> `Composition`.
+        source, target: Slots.
+        signal: Function slot -> tensor (batch, *shape).
+        plan: A `Plan` to follow; by default the cheapest.
+    """
+
+    def __init__(self, compose, source, target, signal, plan=None):
+        self._compose, self._ends, self._signal = compose, (source, target), signal
+        self.columns, self.rows = (math.prod(signal(slot).shape[1:]) for slot in (source, target))
+        self.plans = plans(compose(source, target), self.rows, self.columns, self._width)
+        self.plan = plan or self.plans[0]
+        self._lower = None
+
+    def block(self):
+        """Returns the whole block, rows of the target over the source."""
+        if self.plan.start == SOURCE:
+            source = self._signal(self._ends[0])
+            return transposed(pushed(self._compose(*self._ends), source, range(self.columns)), backend.dims(source))
+        parts = [self.row_block(rows) for rows in in_blocks(self.rows)]
+        return joined(parts)
+
+    def row_block(self, rows):
+        """Returns the rows of some units of the target, a range of flat indices, over the source."""
+        source, target = self._ends
+        if self.plan.start != MIDDLE:
+            return pulled(self._compose(source, target), self._signal(target), rows)
+        middle = self.plan.slot
+        upper = self._half(middle, target, rows)
+        if self._lower is None:
+            self._lower = self._half(source, middle, range(self._width(middle)))
+        return product(upper, self._lower, self._signal(middle), self._signal(source))
+
+    def _half(self, source, target, rows):
+        """Some rows of `target` over `source`, from the side with fewer rows."""
+        composition = self._compose(source, target)
+        if self._width(source) < self._width(target):
+            columns = pushed(composition, self._signal(source), range(self._width(source)))
+            return chosen_rows(transposed(columns, backend.dims(self._signal(source))), rows)
+        return pulled(composition, self._signal(target), rows)
+
+    def _width(self, slot):
+        return math.prod(self._signal(slot).shape[1:])
+
+
+def in_blocks(count, size=ROWS_PER_BLOCK):
+    """Returns the ranges of flat indices, `size` at a time."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def pulled(composition, target, rows):
+    """Returns rows of units of the target, (batch, *shape), swept down to the one source."""
+    parts = [composition.pull(one_hot_rows(np.array(part), target)) for part in _parts(rows)]
+    return joined([part[composition.sources[0]] for part in parts])
+
+
+def pushed(composition, source, columns):
+    """Returns rows of units of the source, swept up to the target."""
+    return joined([composition.push(one_hot_rows(np.array(part), source)) for part in _parts(columns)])
+
+
+def joined(blocks):
+    """Returns blocks of rows, one after the other, as one block."""
+    if len(blocks) == 1:
+        return blocks[0]
+    s = _concatenated([b.sum for b in blocks])
+    return Block(s, _concatenated([b.difference for b in blocks])) if any(b.split for b in blocks) else Block(s, s)
+
+
+def transposed(block, shape):
+    """Turns rows of a source over a target into rows of the target over the source, with a scale a row.
+
+    Args:
+        block: One row for each unit of the source.
+        shape: Shape of the source, (batch, ...).
+    """
+    return block.each(lambda t: _transposed_rows(normalized(t), shape))
+
+
+def chosen_rows(block, rows):
+    """Returns some of the rows of a block."""
+    return block.each(lambda t: _chosen(t, rows))
+
+
+def product(upper, lower, middle, source):
+    """Returns rows over `source`: rows over `middle` times the rows of all its units, channel by channel."""
+    s = _product(upper.sum, lower.sum, middle, source)
+    if not (upper.split or lower.split):
+        return Block(s, s)
+    return Block(s, _product(upper.difference, lower.difference, middle, source))
+
+
+def folded(block, target, source, **words):
+    """Returns the `DenseExcitation` of a block with one row for each unit of the target."""
+    flat = map_of(block, True, signal=source, **words)
+    batch, target_shape, source_shape = backend.dims(flat.sum)[0], target.shape[1:], source.shape[1:]
+    parts = [ops.reshape(t, (batch, *target_shape, *source_shape)) for t in (flat.positive, flat.negative, flat.sum)]
+    scales = [ops.reshape(t, (batch, *target_shape)) for t in (flat.log2_scale, flat.sum_log2_scale)]
+    return DenseExcitation(*parts, *scales, flat.signal, flat.over, flat.of)
+
+
+def _parts(indices):
+    return [indices[part.start : part.stop] for part in in_blocks(len(indices))]
+
+
+def _concatenated(parts):
+    parts = [normalized(p) for p in parts]
+    mantissa, exponent = (ops.concatenate(ts, axis=0) for ts in zip(*((p.mantissa, p.exponent) for p in parts)))
+    return Scaled(mantissa, sum(p.rows for p in parts), exponent, growth=BITS)
+
+
+def _transposed_rows(t, shape):
+    """Aligns what every row of the source says of one unit of the target at that unit's own largest entry."""
+    units, (batch, *rest) = t.rows, shape
+    exponent = ops.reshape(t.exponent, (units, batch, 1))
+    mantissa = ops.reshape(t.mantissa, (units, batch, -1))
+    values, top = _aligned(mantissa, exponent, axis=0)
+    rows = ops.reshape(ops.transpose(values, (2, 1, 0)), (-1, *rest))
+    return Scaled(rows, top.shape[1], ops.reshape(ops.transpose(top), (-1,)), growth=BITS)
+
+
+def _aligned(mantissa, exponent, axis):
+    """Returns (values, top): mantissas at the exponent of the largest magnitude along an axis, which `top` lacks."""
+    power = backend.binade(ops.abs(mantissa))
+    own = ops.where(power > 0, exponent + backend.log2(power), ZERO_EXPONENT)
+    top = ops.max(own, axis=axis, keepdims=True)
+    return mantissa * backend.power_of_two(exponent - top, mantissa.dtype), ops.squeeze(top, axis=axis)
+
+
+def _chosen(t, rows):
+    t = normalized(t)
+    _, *shape = backend.dims(t.mantissa)
+    mantissa = ops.reshape(t.mantissa, (t.rows, -1, *shape))[rows.start : rows.stop]
+    exponent = ops.reshape(t.exponent, (t.rows, -1))[rows.start : rows.stop]
+    return Scaled(ops.reshape(mantissa, (-1, *shape)), len(rows), ops.reshape(exponent, (-1,)), growth=BITS)
+
+
+def _product(upper, lower, middle, source):
+    """Folds the exponents of the lower rows into the columns of the upper ones, then multiplies the matrices."""
+    upper, lower = normalized(upper), normalized(lower)
+    batch, units = backend.dims(middle)[0], lower.rows
+    a = ops.reshape(upper.mantissa, (upper.rows, batch, units))
+    values, top = _aligned(a, ops.transpose(ops.reshape(lower.exponent, (units, batch)))[None], axis=2)
+    b = ops.reshape(lower.mantissa, (units, batch, -1))
+    rows = ops.reshape(ops.einsum("tbm,mbs->tbs", values, b), (-1, *source.shape[1:]))
+    exponent = ops.maximum(upper.exponent + ops.reshape(top, (-1,)), ZERO_EXPONENT)
+    return Scaled(rows, upper.rows, exponent, growth=BITS)
