@@ -160,7 +160,7 @@ def _graph_of(record, call, hung, function):
             return known[key]
     read = functional(call.operation, function, args, kwargs, record.name.replace("/", "."), read_functional)
     # A tensor may have been computed from weights, so such a graph lasts as long as this pass.
-    lasting = not any(map(backend.is_tensor, [*leaves, *_constants(read)]))
+    lasting = not any(map(backend.is_tensor, [*leaves, *constants(read)]))
     (_GRAPHS if lasting else record.graphs)[call.operation][key] = read
     return read
 
@@ -170,5 +170,6 @@ def _signature(tensor):
     return tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype)
 
 
-def _constants(read):
+def constants(read):
+    """Returns everything that the calls of a `Graph` are given beside its own tensors."""
     return [leaf for call in read.calls for leaf in tree.flatten((call.args, call.kwargs))]

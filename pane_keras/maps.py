@@ -1,12 +1,16 @@
 """`ExcitationMap`: positive, negative and sum over a layer's units, with their power-of-two scales."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from keras import ops
 
 from pane_keras import backend
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
+
+_TENSORS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale", "signal")
+_SPACE = {1: ("unit",), 2: ("step", "channel"), 3: ("height", "width", "channel"),
+          4: ("depth", "height", "width", "channel")}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,18 @@ class ExcitationMap:
         x = x[:, None] if len(self.sum.shape) > len(x.shape) else x
         parts = (self.positive * x, self.negative * x, self.sum * x)
         return ExcitationMap(*parts, self.log2_scale, self.sum_log2_scale, self.signal, self.over, self.of)
+
+    @property
+    def axes(self):
+        """Names of the axes of `positive`, `negative` and `sum`, in order."""
+        rank = len(self.sum.shape) - len(self.log2_scale.shape)
+        named = _SPACE.get(rank) or tuple(f"axis{k}" for k in range(rank))
+        return ("sample", *["selection"][: len(self.log2_scale.shape) - 1], *named)
+
+    def samples(self, index):
+        """Returns the maps of some samples, chosen by a slice of the batch."""
+        parts = {name: getattr(self, name) for name in _TENSORS}
+        return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
 
     def __repr__(self):
         scale = "" if not _host(self.log2_scale).any() else f", log2_scale={_host(self.log2_scale).tolist()}"

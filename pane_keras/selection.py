@@ -117,7 +117,7 @@ def class_rows(classes, tensor, layer):
     Raises:
         TargetError: A class lies outside, or there is not one for each sample.
     """
-    chosen = ops.argmax(tensor, axis=-1) if classes is None else _classes(classes, tensor, layer)
+    chosen = ops.argmax(tensor, axis=-1) if classes is None else checked_classes(classes, tensor.shape, layer)
     rows = ops.one_hot(chosen, tensor.shape[-1], dtype=tensor.dtype)
     return ops.broadcast_to(rows, backend.dims(tensor))[None]
 
@@ -202,7 +202,17 @@ def _index(unit, shape, layer):
     return tuple(int(i) % n for i, n in zip(index, shape))
 
 
-def _classes(classes, tensor, layer):
+def checked_classes(classes, shape, layer):
+    """Returns classes as a tensor of indices that are not negative.
+
+    Args:
+        classes: An int, or one int for each sample.
+        shape: Of the logits, (batch, classes).
+        layer: Name of the layer, for the messages.
+
+    Raises:
+        TargetError: A class lies outside, or there is not one for each sample.
+    """
     if backend.is_symbolic(classes):
         return classes
     try:
@@ -211,7 +221,7 @@ def _classes(classes, tensor, layer):
         chosen = np.asarray(0.0)
     if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
         raise TargetError(f"A class is an int, or one int for each sample. Received: {classes!r}.")
-    count, batch = tensor.shape[-1], tensor.shape[0]
+    batch, count = shape
     if chosen.ndim == 1 and batch is not None and len(chosen) != batch:
         raise TargetError(f"Expected one class for each of the {batch} samples. Received: {len(chosen)} classes.")
     if not ((-count <= chosen) & (chosen < count)).all():

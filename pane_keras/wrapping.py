@@ -8,13 +8,15 @@ from keras import ops, tree
 from pane_keras import backend
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.arguments import Arguments
-from pane_keras.composite import emit_call, live_calls
+from pane_keras.compiled import Explainer
+from pane_keras.composite import constants, emit_call, live_calls
 from pane_keras.emission import emit
 from pane_keras.errors import ReadOnlyError, SaveError
-from pane_keras.graph import read_graph, refuse_training
+from pane_keras.graph import is_nested, read_graph, refuse_training
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
+from pane_keras.throughput import MapFolder, explained, fingerprint, first_samples
 from pane_keras.trace import Emitted, Trace
 from pane_keras.views import views
 
@@ -120,7 +122,7 @@ class PaneModel(keras.Model):
         # The dtype only keeps Keras from casting what the user's model standardises itself.
         dtype = _widest_dtype(graph)
         super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), dtype=dtype, **kwargs)
-        self._held = _Untracked((model, graph), dtype)
+        self._held = _Held(model, graph, dtype, Explainer(self._run))
         self.excitations = [
             ExcitationLayer(call.operation, call.name, call.kwargs, model.name, live)
             for call, live in zip(graph.calls, live_calls(graph))
@@ -130,12 +132,12 @@ class PaneModel(keras.Model):
     @property
     def model(self):
         """The user's model, untouched."""
-        return self._held.content[0]
+        return self._held.model
 
     @property
     def graph(self):
         """The calls of the user's model."""
-        return self._held.content[1]
+        return self._held.graph
 
     def call(self, inputs, training=None, mask=None):
         """Returns exactly what the user's model returns."""
@@ -154,25 +156,79 @@ class PaneModel(keras.Model):
             NonFiniteError: A NaN or an infinity in the input, or coming out of the model (looked for where the host
                 has the values).
         """
-        record = Record(dtype=self._held.dtype)
-        tensors = prepare_inputs(self.graph, self.model.name, inputs, record.dtype)
+        tensors = prepare_inputs(self.graph, self.model.name, inputs, self._held.dtype)
+        return self._run(tensors)
+
+    @backend.as_written
+    def explain(self, inputs, target=None, *, output=None, split_below=None, xla=False):
+        """Returns what `trace(inputs).saliency(target)` returns, from one compiled function.
+
+        The function is traced once for each signature of the inputs, which takes seconds; after that it is faster than
+        the eager pass. No trace is kept, and rows are not swept again with care where they left the range of float32.
+
+        Args:
+            inputs: As for `trace`.
+            target, output, split_below: As for `Trace.saliency`.
+            xla: Whether XLA compiles it. On a CPU that is slower for convolutions; measure it.
+
+        Raises:
+            PaneError: As `trace` and `Trace.saliency`.
+        """
+        tensors = prepare_inputs(self.graph, self.model.name, inputs, self._held.dtype)
+        return self._held.explainer.explain(tensors, target, output, split_below, xla)
+
+    def explain_dataset(self, data, target=None, *, batch_size=8, out=None, progress=True, **how):
+        """Yields the maps of many images batch by batch, from the compiled function of `explain`.
+
+        Args:
+            data: An array, a list of arrays for a model with several inputs, or a `tf.data.Dataset` of samples, or of
+                (samples, labels), of which the labels are left out.
+            target: None for the top class of each sample, or an int.
+            batch_size: Samples a batch; None for a dataset that is batched already.
+            out: A folder: maps are written to `maps_00000.npz`, ... and the paths are yielded. A file is moved into
+                place when it is whole; called again with the same model, data and settings, finished files are kept.
+            progress: Whether to show a progress bar.
+            **how: `output`, `split_below` and `xla`, as for `explain`.
+
+        Yields:
+            `ExcitationMap`s of a batch, or paths.
+
+        Raises:
+            PaneError: As `explain`; SaveError where the folder cannot be written, or holds other maps.
+        """
+        explain = lambda inputs: self.explain(inputs, target, **how)  # noqa: E731
+        if out is None:
+            for _, maps, count in explained(explain, data, batch_size, (), progress):
+                yield first_samples(maps, count)
+            return
+        folder = MapFolder(out, fingerprint(self.model, data, target=target, batch_size=batch_size, **how))
+        for number, maps, count in explained(explain, data, batch_size, folder.done, progress):
+            yield folder.save(number, maps, count)
+
+    def _run(self, tensors):
+        """Runs the forward pass on tensors, one for each input, and returns its `Trace`."""
+        graph, record = self._current_graph(), Record(dtype=self._held.dtype)
         slots = dict(enumerate(map(record.slot, tensors)))
         input_slots, emitted = [slot.index for slot in slots.values()], []
-        for call, layer, masks in zip(self.graph.calls, self.excitations, self.graph.masks(tensors)):
+        for call, layer, masks in zip(graph.calls, self.excitations, graph.masks(tensors)):
             reads = [slots[i] for i in call.inputs]
             record.name, record.gain = layer.label, layer.gain
             wrote = emit_call(record, call, slots, masks, call.name, layer.rule)
             slots.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(wrote)))
             emitted += _emitted(call.name, reads, tree.flatten(wrote))
-        outputs = tuple(slots[v.index].index for v in tree.flatten(self.graph.outputs))
+        outputs = tuple(slots[v.index].index for v in tree.flatten(graph.outputs))
         refuse_nonfinite_outputs(self.model, record, emitted, outputs)
-        return Trace(record, emitted, self.graph.inputs, input_slots, outputs, self.graph.output_names)
+        return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names)
+
+    def _current_graph(self):
+        """What a subclassed model computes from its weights while it is read is not the same after training."""
+        return read_graph(self.model) if self._held.rereads else self.graph
 
     @property
     def trainable(self):
         """Whether the user's model is trainable; set it there."""
         held = getattr(self, "_held", None)
-        return held.content[0].trainable if held else True
+        return held.model.trainable if held else True
 
     @trainable.setter
     def trainable(self, value):
@@ -194,11 +250,12 @@ class PaneModel(keras.Model):
         return self.save()
 
 
-class _Untracked:
-    """Keeps an object away from Keras's tracking of attributes."""
+class _Held:
+    """Keeps the user's model and what was read of it away from Keras's tracking of attributes."""
 
-    def __init__(self, content, dtype=None):
-        self.content, self.dtype = content, dtype
+    def __init__(self, model, graph, dtype, explainer):
+        self.model, self.graph, self.dtype, self.explainer = model, graph, dtype, explainer
+        self.rereads = not is_nested(model) and any(map(backend.is_tensor, constants(graph)))
 
 
 def operation_trainable(operation):

@@ -13,6 +13,7 @@ if keras.backend.backend() != "tensorflow":
         "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
     )
 
+from pane_keras.backend.tensorflow.compiled import compiled
 from pane_keras.backend.tensorflow.convolution import (
     Geometry,
     convolve,
@@ -20,6 +21,7 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_convolution,
     transpose_depthwise,
 )
+from pane_keras.backend.tensorflow.data import batches
 from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
 from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
@@ -39,7 +41,9 @@ from pane_keras.backend.tensorflow.runtime import (
 __all__ = [
     "Geometry",
     "as_written",
+    "batches",
     "binade",
+    "compiled",
     "convolve",
     "convolve_depthwise",
     "device_memory",

@@ -1,0 +1,13 @@
+"""Functions compiled into one graph of the framework."""
+
+import tensorflow as tf
+
+
+def compiled(function, jit=False):
+    """Returns a function of a list of tensors as one graph, traced once for each signature of its inputs.
+
+    Args:
+        function: Function of a list of tensors that returns a structure of tensors.
+        jit: Whether XLA compiles the graph.
+    """
+    return tf.function(function, jit_compile=jit or None, autograph=False, reduce_retracing=False)

@@ -1,0 +1,42 @@
+"""Batches of many samples, prepared while the last one is computed."""
+
+import numpy as np
+import tensorflow as tf
+
+
+def batches(data, batch_size):
+    """Returns (iterable of (inputs, number of samples), how many or None), or (None, None) for no data at all.
+
+    The last batch is filled up with its last sample, so that every batch has one shape and one compiled function.
+
+    Args:
+        data: An array, a list of arrays for a model with several inputs, or a `tf.data.Dataset`.
+        batch_size: Samples a batch; None for a dataset that is batched already.
+    """
+    if isinstance(data, tf.data.Dataset):
+        data = data.map(lambda *element: element[0], num_parallel_calls=tf.data.AUTOTUNE)
+        data = data if batch_size is None else data.batch(batch_size)
+        total = int(data.cardinality())
+        return _counted(data.prefetch(2), batch_size), total if total >= 0 else None
+    arrays = data if isinstance(data, (list, tuple)) else [data]
+    if not all(hasattr(array, "shape") for array in arrays) or not arrays:
+        return None, None
+    size, count = batch_size or 32, len(arrays[0])
+    return _slices(arrays, count, size, isinstance(data, (list, tuple))), -(-count // size)
+
+
+def _counted(dataset, size):
+    for inputs in dataset:
+        count = int(tf.shape(tf.nest.flatten(inputs)[0])[0])
+        yield tf.nest.map_structure(lambda t, n=count: _filled(t, n, size or n), inputs), count
+
+
+def _filled(tensor, count, size):
+    return tensor if count == size else tf.gather(tensor, tf.minimum(tf.range(size), count - 1))
+
+
+def _slices(arrays, count, size, several):
+    for start in range(0, count, size):
+        index = np.minimum(np.arange(start, start + size), count - 1) if count > size else np.arange(count)
+        parts = [np.asarray(array[index]) for array in arrays]
+        yield (parts if several else parts[0]), min(size, count - start)
