@@ -58,6 +58,16 @@ def contract_factors(factors):
     return opt_einsum.contract(*interleaved, axes), tuple(axes)
 
 
+def symbol(number):
+    """Returns the letter of an axis."""
+    return opt_einsum.get_symbol(number)
+
+
+def contract_plain(equation, operands):
+    """Returns what an einsum over plain arrays contracts to."""
+    return opt_einsum.contract(equation, *operands)
+
+
 @lru_cache(maxsize=1024)
 def _contract(shapes, block_shape, pull):
     equation, path = chain_equation(len(shapes), pull), sweep_path(len(shapes), pull)

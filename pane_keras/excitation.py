@@ -14,6 +14,7 @@ from pane_keras.dense import DensePair, folded
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
 from pane_keras.maps import map_of
+from pane_keras.plain_network import segments_of
 from pane_keras.selection import Selection
 
 SHARE_OF_MEMORY = 0.25
@@ -135,12 +136,15 @@ class Excitation:
 
     def expression(self):
         """Returns the `Expression` of the pair: einsum, operands, path, FLOPs, largest intermediate of each chain."""
-        return Expression(self.composition().chains, self.source, self.target)
+        segments = lambda: segments_of(self._compose, *self._ends, self._record.signal)  # noqa: E731
+        return Expression(self.composition().chains, self.source, self.target, segments)
 
     def dense_pair(self, plan=None):
         """Returns the `DensePair` that computes the dense block, by a `Plan` or by the cheapest one."""
-        compose = lambda source, target: Composition(self._record, (source,), target, self._edges)  # noqa: E731
-        return DensePair(compose, *self._ends, self._record.signal, plan)
+        return DensePair(self._compose, *self._ends, self._record.signal, plan)
+
+    def _compose(self, source, target):
+        return Composition(self._record, (source,), target, self._edges)
 
     def composition(self, split_below=None):
         """Returns the `Composition` of the pair, made once for each `split_below`."""
