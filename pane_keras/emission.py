@@ -29,6 +29,7 @@ def emit(record, arguments, name, rule=None):
     if not isinstance(operation, keras.Layer) and not arguments.live:
         return tree.map_structure(lambda value: record.slot(value, held=True), arguments.function()())
     rule = rule or rule_for(operation, name)
+    raw = arguments
     if not rule.whole:
         arguments = arguments.mapped(lambda slot: floating(slot, record))
     piece = _piece(rule, arguments, name)
@@ -37,7 +38,10 @@ def emit(record, arguments, name, rule=None):
             f"The rule of layer {name!r} is expected to return a piece of pane_keras.pieces. "
             f"Received: {type(piece).__name__}."
         )
-    return piece(record, *(arguments.data if isinstance(operation, keras.Layer) else arguments.live))
+    emitted = piece(record, *(arguments.data if isinstance(operation, keras.Layer) else arguments.live))
+    if raw is not arguments and not isinstance(operation, keras.Layer):
+        _refuse_overflow(raw, emitted, name)
+    return emitted
 
 
 def _piece(rule, arguments, name):
@@ -67,8 +71,25 @@ def _refuse_mask(arguments, name):
         )
 
 
+def _refuse_overflow(raw, emitted, name):
+    """Integers that wrap around are not what the same arithmetic gives in floats."""
+    if all(_is_float(slot.value) for slot in raw.live) or any(backend.is_symbolic(slot.value) for slot in raw.live):
+        return
+    own = tree.flatten(raw.function()(*(slot.value for slot in raw.live)))
+    for value, slot in zip(own, tree.flatten(emitted)):
+        if not bool(ops.all(ops.equal(ops.cast(value, slot.value.dtype), slot.value))):
+            raise UnsupportedLayerError(
+                f"The operation {name!r} computes in {keras.backend.standardize_dtype(value.dtype)}, and what it emits "
+                "is not the sum or product of its inputs but what is left after overflow. Cast to float32 first."
+            )
+
+
+def _is_float(tensor):
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
 def floating(slot, record):
     """Returns a slot with its value as floats: coefficients multiply integers and booleans as Keras's layers do."""
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(slot.value.dtype)):
+    if _is_float(slot.value):
         return slot
     return replace(slot, value=ops.cast(slot.value, record.dtype))

@@ -100,7 +100,8 @@ def unit_rows(units, tensor, layer):
     indices = [_index(_plain(unit), shape, layer) for unit in (units if several else [units])]
     if not indices:
         raise TargetError(f"Expected at least one unit of layer {layer!r}. Received: an empty list.")
-    return one_hot_rows(np.ravel_multi_index(np.array(indices).T, shape), tensor), several
+    flat = np.ravel_multi_index(np.array(indices).T, shape) if shape else np.zeros(len(indices), int)
+    return one_hot_rows(flat, tensor), several
 
 
 def one_hot_rows(flat, tensor):

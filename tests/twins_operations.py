@@ -221,6 +221,12 @@ def softmax(axis):
     return twin
 
 
+def glu(signal):
+    """y = a sigmoid(g) for the halves (a, g) of the last axis: a gate, sigmoid(0) = 1/2 being a bias."""
+    a, g = (linear(lambda x, k=k: np.split(x, 2, axis=-1)[k])(signal) for k in range(2))
+    return gate(a, pointwise(twins.FUNCTIONS["sigmoid"])(g))
+
+
 def activation(function):
     """The twin of an activation function that mixes units, with what normalises it held."""
     (plan,) = twins.fused(function)
@@ -244,12 +250,11 @@ def attention(weights):
     return twin
 
 
-def attention_weights(scale=None, bias=0.0, keep=True, cap=None):
+def attention_weights(scale=None, bias=0.0, keep=True):
     """Returns the function (q, k) -> softmax(scale q k + bias) over what is kept; q and k are (time, heads, size)."""
 
     def weights(q, k):
-        logits = np.einsum("tnh,snh->nts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
-        logits = (logits if cap is None else cap * np.tanh(logits / cap)) + bias
+        logits = np.einsum("tnh,snh->nts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale) + bias
         power = np.where(keep, np.exp(logits - logits.max(axis=-1, keepdims=True)), 0)
         return power / power.sum(axis=-1, keepdims=True)
 
@@ -260,14 +265,6 @@ def convolution(x, kernel, stride=1):
     """Returns the `valid` convolution of a line (n, channels in) with a kernel (window, channels in, channels out)."""
     starts = range(0, len(x) - len(kernel) + 1, stride)
     return np.stack([np.einsum("ti,tio->o", x[a : a + len(kernel)], kernel) for a in starts])
-
-
-def transposed_convolution(x, kernel, stride):
-    """Returns the `valid` transpose of a convolution: (n, in) and (window, out, in) -> ((n - 1) stride + window, out)."""
-    result = np.zeros(((len(x) - 1) * stride + len(kernel), kernel.shape[1]))
-    for i, row in enumerate(x):
-        result[i * stride : i * stride + len(kernel)] += kernel @ row
-    return result
 
 
 def blocks(x, size):
@@ -287,5 +284,8 @@ def unblocked(x, size):
 def patches(x, size):
     """Returns the patches of size x size pixels, side by side, the pixel running slowest."""
     h, w = x.shape[0] // size, x.shape[1] // size
-    rows = [x[a * size : (a + 1) * size, b * size : (b + 1) * size].ravel() for a, b in itertools.product(*map(range, (h, w)))]
+    rows = [
+        x[a * size : (a + 1) * size, b * size : (b + 1) * size].ravel()
+        for a, b in itertools.product(*map(range, (h, w)))
+    ]
     return np.reshape(rows, (h, w, -1))

@@ -82,4 +82,6 @@ def _fourier(operation, window):
     """Cosines and negative sines under the window, each (fft_length, fft_length // 2 + 1)."""
     time, frequency = np.ogrid[: operation.fft_length, : operation.fft_length // 2 + 1]
     angle = 2 * np.pi * ((time * frequency) % operation.fft_length) / operation.fft_length
-    return [(window[:, None] * wave).astype("float32") for wave in (np.cos(angle), -np.sin(angle))]
+    # A quarter of a turn has a cosine of exactly 0.
+    waves = (np.where(np.abs(wave) < 1e-12, 0, wave) for wave in (np.cos(angle), -np.sin(angle)))
+    return [(window[:, None] * wave).astype("float32") for wave in waves]

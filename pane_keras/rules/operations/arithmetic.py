@@ -9,7 +9,7 @@ from pane_keras.record import Slot
 from pane_keras.registry import register_as
 from pane_keras.rules.activations import quotient
 from pane_keras.rules.merging import difference_piece, first_equal, sum_piece
-from pane_keras.rules.operations.samples import refuse_shape
+from pane_keras.rules.operations.samples import refuse
 
 
 @register_as("Add")
@@ -62,12 +62,22 @@ def power(operation, arguments):
             "a sample. Use a constant exponent, or put it into a layer of your own and register that."
         )
     if first:
-        return pole(arguments.function())
+        return _power_of(arguments.function(), constant)
     return pieces.elementwise(
         arguments.function(),
         lambda x, y: quotient(ops.expm1(x * ops.log(constant)), x, ops.log(constant)),
         bias=lambda x, y: ops.ones_like(x),
         kind="power",
+    )
+
+
+def _power_of(function, exponent):
+    """x^0 = 1 has no coefficient: it is a bias."""
+    if not backend.is_symbolic(exponent) and not bool(ops.any(exponent == 0)):
+        return pole(function)
+    one = ops.cast(exponent == 0, exponent.dtype)
+    return pieces.elementwise(
+        function, lambda x, y: quotient(y - one, x, 0), bias=lambda x, y: one * ops.ones_like(x), kind="power"
     )
 
 
@@ -88,9 +98,12 @@ def where(operation, arguments):
     """y = x1 where a condition holds, else x2: 1 at the chosen one."""
     condition = values_of(arguments.get("condition"))
     sides = [arguments.get("x1"), arguments.get("x2")]
+    _refuse_ranks(operation, [slot.value for slot in arguments.slots])
 
     def run(record, *_):
         y = arguments.function()(*(slot.value for slot in arguments.live))
+        for side in (arguments.get("condition"), *sides):
+            _constant(operation, side, y)
         first = ops.cast(ops.broadcast_to(ops.cast(condition, "bool"), backend.dims(y)), record.dtype)
         slots = [_as_slot(record, side, y) for side in sides]
         return pieces.choice(lambda *xs: y, lambda *_: [first, 1 - first], "where")(record, *slots)
@@ -105,12 +118,19 @@ def one_live(operation, arguments):
     if all(live):
         _refuse_ranks(operation, [side.value for side in sides])
         return None, True
-    x = sides[live.index(True)]
-    constant = backend.snapshot(values_of(sides[live.index(False)]))
-    constant = ops.cast(ops.convert_to_tensor(constant), x.value.dtype)
-    if len(constant.shape) > len(x.value.shape):
-        refuse_shape(operation, x.value, constant)
-    return constant, live[0]
+    x = sides[live.index(True)].value
+    return _constant(operation, sides[live.index(False)], x), live[0]
+
+
+def _constant(operation, side, x):
+    """Returns a constant as a tensor of x's dtype; it is the same for all samples, or held by the model for each."""
+    constant = ops.cast(ops.convert_to_tensor(backend.snapshot(values_of(side))), x.dtype)
+    rank, own = len(x.shape), len(constant.shape)
+    if isinstance(side, Slot):
+        _refuse_ranks(operation, [x, constant] if own else [x])
+    elif own > rank or (own == rank and own and constant.shape[0] != 1):
+        refuse(operation)
+    return constant
 
 
 def pole(function):

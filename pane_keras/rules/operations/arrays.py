@@ -53,8 +53,12 @@ def transpose(operation, arguments):
 def rearrange(operation, arguments):
     """Elements at other places, or several times; what comes in between is zero."""
     (slot,) = arguments.live
-    if type(operation).__name__ in ("Flip", "Roll", "Repeat"):
-        refuse_axis(operation, operation.axis, len(slot.value.shape))
+    rank = len(slot.value.shape)
+    axes = {"Rot90": "axes", "Flip": "axis", "Roll": "axis", "Repeat": "axis"}.get(type(operation).__name__)
+    if axes:
+        refuse_axis(operation, getattr(operation, axes), rank)
+    if type(operation).__name__ in ("Tril", "Triu"):
+        refuse_axis(operation, (-2, -1), rank)
     return _copies(arguments)
 
 
@@ -94,8 +98,7 @@ def get_item(operation, arguments):
     """Elements picked by a slice or by indices."""
     (slot,) = arguments.live
     key = values_of(arguments.get("key", arguments.get("start_indices")))
-    first = key[0] if isinstance(key, (tuple, list)) else key
-    if type(operation).__name__ == "GetItem" and not (first is Ellipsis or first == slice(None)):
+    if type(operation).__name__ == "GetItem" and not _leaves_batch(key, len(slot.value.shape)):
         refuse(operation)
     y = arguments.function()(slot.value)
     refuse_shape(operation, slot.value, y)
@@ -128,7 +131,8 @@ def take(operation, arguments):
 @register_as("Concatenate", "Append")
 def concatenate(operation, arguments):
     """Every output is one input or a constant."""
-    return _joined(operation, arguments, arguments.get("xs"), lambda x: x)
+    xs = arguments.get("xs") or [arguments.get("x1"), arguments.get("x2")]
+    return _joined(operation, arguments, xs, lambda x: x)
 
 
 @register_as("Stack")
@@ -155,6 +159,19 @@ def unstack(operation, arguments):
     refuse_axis(operation, operation.axis, len(slot.value.shape))
     axis = operation.axis % len(slot.value.shape)
     return _parts([_slice(axis, k) for k in range(operation.num or slot.value.shape[axis])])
+
+
+def _leaves_batch(key, rank):
+    """Whether a key takes the whole batch axis as it is; an ellipsis may stand for no axis at all."""
+    keys = list(key) if isinstance(key, (tuple, list)) else [key]
+    if keys[0] is Ellipsis:
+        covered = rank - sum(one is not None and one is not Ellipsis for one in keys)
+        return covered > 0 or (len(keys) > 1 and _whole(keys[1]))
+    return _whole(keys[0])
+
+
+def _whole(key):
+    return isinstance(key, slice) and key == slice(None)
 
 
 def _copies(arguments):

@@ -1,6 +1,9 @@
 """Operations whose output no coefficient leads to: comparisons, indices, and casts to whole numbers."""
 
+from dataclasses import replace
+
 import keras
+from keras import ops
 
 from pane_keras import pieces
 from pane_keras.emission import floating
@@ -32,4 +35,4 @@ def cast(operation, arguments):
         return lambda record, _: floating(slot, record)
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(slot.value.dtype)):
         return pieces.held(arguments.function())
-    return lambda record, _: slot
+    return lambda record, _: replace(slot, value=ops.cast(slot.value, operation.dtype))

@@ -9,6 +9,7 @@ from pane_keras.pieces import elementwise
 from pane_keras.registry import TRANSPARENT, activation_piece, register_as
 from pane_keras.rules.activations import glu_piece, quotient, relu_layer, squareplus_piece, through_zero
 from pane_keras.rules.operations.arithmetic import pole
+from pane_keras.rules.operations.samples import refuse_axis
 from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
 
 # Operations without settings that are activation functions, which have a rule as such.
@@ -28,8 +29,7 @@ _ACTIVATIONS = {
 
 # f(0) = 0 and a slope of the order of 1.
 _BOUNDED = ("Absolute", "Arcsinh", "Arctan", "Celu", "Elu", "Erf", "Fabs", "Gelu", "HardShrink", "HardSilu", "HardTanh",
-            "LeakyRelu", "Silu", "Sin", "SoftShrink", "Softsign", "TanhShrink",
-            "Threshold")  # fmt: skip
+            "LeakyRelu", "Silu", "Sin", "SoftShrink", "Softsign", "TanhShrink")  # fmt: skip
 
 # f(0) = 0.
 _UNBOUNDED = ("Arcsin", "Arctanh", "Cbrt", "Ceil", "Deg2rad", "Erfinv", "Expm1", "Floor", "Log1p", "Rad2deg", "Round",
@@ -99,36 +99,50 @@ def squareplus(operation, arguments):
 @register_as("Glu")
 def glu(operation, arguments):
     """y = a sigmoid(g) for the halves (a, g) of x: a gate of two factors."""
+    refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     return glu_piece(operation.axis)
 
 
 @register_as("Sparsemax")
 def sparsemax(operation, arguments):
     """The threshold is held fixed."""
+    refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     return sparsemax_piece(arguments.function(), axis=operation.axis)
 
 
 @register_as("Clip")
 def clip(operation, arguments):
-    """f(x) = x between two bounds: c = (f(x) - f(0)) / x."""
-    function = arguments.function()
-    at_zero = min(max(0.0, float(operation.x_min)), float(operation.x_max))
-    if not at_zero:
-        return through_zero(function, nonnegative=float(operation.x_min) >= 0)
+    """f(x) = x between two bounds: c = (f(x) - f(0)) / x, and f(0) is a bias."""
+    return _from_zero(arguments.function(), "clip")
+
+
+@register_as("Threshold")
+def threshold(operation, arguments):
+    """f(x) = x above a threshold and a constant below: c = (f(x) - f(0)) / x, and f(0) is a bias."""
+    return _from_zero(arguments.function(), "threshold")
+
+
+def _from_zero(function, kind):
     return elementwise(
-        function, lambda x, y: quotient(y - at_zero, x, 0), bias=lambda x, y: ops.full_like(x, at_zero), kind="clip"
+        function,
+        lambda x, y: quotient(y - function(ops.zeros_like(x)), x, 0),
+        bias=lambda x, y: function(ops.zeros_like(x)),
+        bounded=True,
+        kind=kind,
     )
 
 
 @register_as("Softmax")
 def softmax(operation, arguments):
     """The normaliser is held fixed; as the last layer it is left out of the maps."""
+    refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     return softmax_piece(arguments.function(), axis=operation.axis)
 
 
 @register_as("LogSoftmax")
 def log_softmax(operation, arguments):
     """y = x - log Z with the normaliser Z held fixed: c = 1, b = -log Z."""
+    refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     return elementwise(
         arguments.function(), lambda x, y: ops.ones_like(x), bias=lambda x, y: y - x, through_zero=False, bounded=True
     )
@@ -137,6 +151,7 @@ def log_softmax(operation, arguments):
 @register_as("Normalize")
 def normalize(operation, arguments):
     """The sample's own length over `axis`, held fixed."""
+    refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     function = arguments.function()
     return elementwise(function, lambda x, y: quotient(y, x, 0), masked=True, kind="normalization")
 

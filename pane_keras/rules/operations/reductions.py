@@ -6,6 +6,7 @@ from keras import ops
 
 from pane_keras import backend, pieces
 from pane_keras.registry import register_as
+from pane_keras.rules.merging import first_equal
 from pane_keras.rules.operations.arithmetic import pole
 from pane_keras.rules.operations.samples import refuse_axis
 
@@ -22,13 +23,13 @@ def reduce(operation, arguments):
 @register_as("Max", "Amax")
 def maximum(operation, arguments):
     """1 at the largest element, the first one on ties."""
-    return _selected(operation, arguments, ops.argmax)
+    return _selected(operation, arguments, ops.max, ops.argmax, ops.maximum)
 
 
 @register_as("Min", "Amin")
 def minimum(operation, arguments):
     """1 at the smallest element, the first one on ties."""
-    return _selected(operation, arguments, ops.argmin)
+    return _selected(operation, arguments, ops.min, ops.argmin, ops.minimum)
 
 
 @register_as("Var")
@@ -47,6 +48,7 @@ def deviation(operation, arguments):
 def top_k(operation, arguments):
     """The largest elements are selected, with coefficient 1; their indices are held."""
     function = arguments.function()
+    refuse_axis(operation, -1, len(arguments.live[0].value.shape))
 
     def run(record, slot):
         values, indices = function(slot.value)
@@ -79,7 +81,7 @@ def _variance(operation, arguments):
     )
 
 
-def _selected(operation, arguments, find):
+def _selected(operation, arguments, reduce, find, against):
     (slot,) = arguments.live
     rank = len(slot.value.shape)
     refuse_axis(operation, operation.axis, rank)
@@ -95,4 +97,17 @@ def _selected(operation, arguments, find):
         at = found + ops.arange(rows.shape[1], dtype="int64") * size
         return ops.reshape(ops.take(places, at), backend.dims(y))
 
-    return pieces.selection(arguments.function(), index, kind=type(operation).__name__.lower())
+    function = lambda x: reduce(x, axis=reduced, keepdims=operation.keepdims)  # noqa: E731
+    stage = pieces.selection(function, index, kind=type(operation).__name__.lower())
+    initial = getattr(operation, "initial", None)
+    return pieces.sequence(stage, None if initial is None else _no_less(initial, against))
+
+
+def _no_less(initial, function):
+    """The larger (or smaller) of the selected element and a number that the reduction starts from."""
+
+    def run(record, slot):
+        constant = record.slot(ops.full_like(slot.value, initial), held=True)
+        return pieces.choice(function, first_equal, "initial")(record, constant, slot)
+
+    return run
