@@ -36,7 +36,7 @@ def layers(*parts):
     return run
 
 
-def graph(layer, inputs=None, arguments=None, *, function=None, holds=()):
+def graph(layer, inputs=None, arguments=None, *, function=None, holds=(), key=None):
     """Returns the piece of a layer whose call is a graph of Keras layers and `keras.ops`. It is a rule by itself.
 
         pane_keras.register(MyBlock)(pieces.graph)  # with the layers inside it that have no rule of their own
@@ -49,17 +49,19 @@ def graph(layer, inputs=None, arguments=None, *, function=None, holds=()):
         layer: The layer.
         inputs: What a rule is given; not needed.
         arguments: The call's `Arguments`; with none, the piece's slots are the positional arguments.
-        function: Function of symbolic tensors to read instead of `layer.call`.
+        function: Function of symbolic tensors to read instead of `layer.call`; it is read every time.
         holds: Names of classes of operations whose outputs are held: nothing excites them.
+        key: For a `function` that depends on the layer alone: it is read once for all calls of one trace.
     """
     del inputs
+    key = "call" if function is None else key
 
     def run(record, *slots):
         call = arguments or Arguments(layer, slots, {})
         hung = call.hung
         if function is None:
             call = _as_keras_calls(record, call)
-        read = _graph_of(record, call, hung, function or layer.call)
+        read = _graph_of(record, call, hung, function or layer.call, key)
         masks = [record.slot(hung[slot.index], held=True) for slot in call.slots if slot.index in hung]
         return run_graph(record, read, [*call.slots, *masks], record.name, holds, hung)
 
@@ -99,10 +101,17 @@ def emit_call(record, call, known, masks, label, rule=None, holds=()):
     """Runs one `Call` of a graph on the slots `known` by index, and returns the slots of what it emits."""
     args, kwargs = tree.map_structure(lambda a: known[a.index] if isinstance(a, Value) else a, (call.args, call.kwargs))
     arguments = Arguments(call.operation, args, kwargs, masks)
-    if type(call.operation).__name__ not in holds:
-        return emit(record, arguments, label, rule)
-    values = arguments.function(arguments.slots)(*(slot.value for slot in arguments.slots))
-    return tree.map_structure(lambda value: record.slot(value, held=True), values)
+    if type(call.operation).__name__ in holds:
+        values = arguments.function(arguments.slots)(*(slot.value for slot in arguments.slots))
+        return tree.map_structure(lambda value: record.slot(value, held=True), values)
+    emitted = emit(record, arguments, label, rule)
+    count, wanted = len(tree.flatten(emitted)), len(tree.flatten(call.outputs))
+    if count != wanted:
+        raise UnsupportedLayerError(
+            f"The rule of layer {label!r} is expected to return a piece with {wanted} output(s), as the layer has. "
+            f"Received: {count}."
+        )
+    return emitted
 
 
 def live_calls(read, strict=True):
@@ -145,7 +154,7 @@ def _as_keras_calls(record, call):
     return replace(call, kwargs={**call.kwargs, **more})
 
 
-def _graph_of(record, call, hung, function):
+def _graph_of(record, call, hung, function, key):
     def spec(leaf):
         if not isinstance(leaf, Slot):
             return leaf
@@ -154,15 +163,20 @@ def _graph_of(record, call, hung, function):
 
     args, kwargs = tree.map_structure(spec, (call.args, call.kwargs))
     leaves = [leaf.key if isinstance(leaf, Spec) else leaf for leaf in tree.flatten((args, kwargs))]
-    key = repr(leaves)
+    key = None if key is None or any(map(backend.is_tensor, leaves)) else (key, repr(leaves))
     for known in (_GRAPHS.setdefault(call.operation, {}), record.graphs.setdefault(call.operation, {})):
         if key in known:
             return known[key]
     read = functional(call.operation, function, args, kwargs, record.name.replace("/", "."), read_functional)
-    # A tensor may have been computed from weights, so such a graph lasts as long as this pass.
-    lasting = not any(map(backend.is_tensor, [*leaves, *constants(read)]))
-    (_GRAPHS if lasting else record.graphs)[call.operation][key] = read
+    if key is not None:
+        (_GRAPHS if _lasts(call.operation, read) else record.graphs)[call.operation][key] = read
     return read
+
+
+def _lasts(layer, read):
+    """Whether a graph is the same next time: nothing in it came from weights, or from attributes of a user's layer."""
+    own = type(layer).__module__.split(".")[0] == "keras"
+    return own and not any(map(backend.is_tensor, constants(read)))
 
 
 def _signature(tensor):

@@ -73,7 +73,9 @@ def _refuse_mask(arguments, name):
 
 def _refuse_overflow(raw, emitted, name):
     """Integers that wrap around are not what the same arithmetic gives in floats."""
-    if all(_is_float(slot.value) for slot in raw.live) or any(backend.is_symbolic(slot.value) for slot in raw.live):
+    if all(is_float(slot.value.dtype) for slot in raw.live) or any(
+        backend.is_symbolic(slot.value) for slot in raw.live
+    ):
         return
     own = tree.flatten(raw.function()(*(slot.value for slot in raw.live)))
     for value, slot in zip(own, tree.flatten(emitted)):
@@ -84,12 +86,13 @@ def _refuse_overflow(raw, emitted, name):
             )
 
 
-def _is_float(tensor):
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+def is_float(dtype):
+    """Returns whether a dtype is that of floating point numbers."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(dtype))
 
 
 def floating(slot, record):
     """Returns a slot with its value as floats: coefficients multiply integers and booleans as Keras's layers do."""
-    if _is_float(slot.value):
+    if is_float(slot.value.dtype):
         return slot
     return replace(slot, value=ops.cast(slot.value, record.dtype))

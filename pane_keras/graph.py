@@ -9,8 +9,9 @@ from functools import cache
 import keras
 from keras import ops, tree
 
+from pane_keras import backend
 from pane_keras.errors import ModelError, UnsupportedLayerError
-from pane_keras.keras_internals import hang_mask, mask_of
+from pane_keras.keras_internals import hang_mask, mask_of, same_names
 from pane_keras.symbolic import functional, model_specs
 
 
@@ -85,10 +86,7 @@ class Graph:
             given = tree.map_structure(lambda a: tensors[a.index] if isinstance(a, Value) else a, given)
             masks = tree.map_structure(mask_of, given)
             found.append(masks if any(m is not None for m in tree.flatten(masks)) else None)
-            with warnings.catch_warnings():
-                # Keras warned of masks that a layer drops when the model was built.
-                warnings.simplefilter("ignore")
-                emitted = call.operation(*given[0], **_at_inference(given[1]))
+            emitted = _replayed(call.operation, *given)
             tensors.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(emitted)))
         return found
 
@@ -104,9 +102,7 @@ class Entry(keras.Operation):
         if len(x.shape) != self.rank:
             x = ops.squeeze(x, axis=-1) if len(x.shape) > self.rank else ops.expand_dims(x, axis=-1)
         x = ops.cast(x, self.dtype)
-        if mask is not None:
-            hang_mask(x, mask)
-        return x
+        return _masked(x, mask)
 
 
 def read_graph(model):
@@ -120,7 +116,8 @@ def read_graph(model):
     """
     _check(model)
     if _calls_its_graph(type(model)):
-        return read_functional(as_functional(model), output_names=getattr(model, "output_names", ()))
+        with same_names():
+            return read_functional(as_functional(model), output_names=getattr(model, "output_names", ()))
     args, kwargs = model_specs(model)
     return functional(model, model.call, args, kwargs, model.name, read_functional)
 
@@ -222,9 +219,12 @@ class _Reader:
             known.update(zip(map(id, tree.flatten(symbolic)), tree.flatten(values)))
             return symbolic
 
-        clone = keras.models.clone_model(
-            model, input_tensors=fresh, clone_function=lambda layer: layer, call_function=spy
-        )
+        with warnings.catch_warnings():
+            # The inputs have names of ours, which Keras compares with the keys of a dict.
+            warnings.simplefilter("ignore")
+            clone = keras.models.clone_model(
+                model, input_tensors=fresh, clone_function=lambda layer: layer, call_function=spy
+            )
         return tree.map_structure(lambda t: known[id(t)], clone.output)
 
     def record(self, operation, args, kwargs, known, symbolic, prefix):
@@ -297,8 +297,17 @@ def _makes_mask(call):
     )
 
 
-def _at_inference(kwargs):
-    return {**kwargs, "training": False} if kwargs.get("training") else kwargs
+def _replayed(operation, args, kwargs):
+    """Calls an operation at inference, leaving seeds of dropout and states of recurrence as they are."""
+    changing = [v for v in getattr(operation, "non_trainable_variables", ()) if "moving_" not in v.path]
+    before = [backend.snapshot(v) for v in changing]
+    with warnings.catch_warnings():
+        # Keras warned of masks that a layer drops when the model was built.
+        warnings.simplefilter("ignore")
+        emitted = operation(*args, **({**kwargs, "training": False} if kwargs.get("training") else kwargs))
+    for variable, value in zip(changing, before):
+        variable.assign(value)
+    return emitted
 
 
 def _masked(tensor, mask):

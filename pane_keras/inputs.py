@@ -72,6 +72,8 @@ def refuse_nonfinite_outputs(model, record, emitted, outputs):
 
 
 def _flatten(graph, model_name, inputs):
+    if _same_nesting(graph.structure, inputs):
+        return tree.flatten(inputs)
     if isinstance(inputs, dict) and len(graph.specs) >= 1 and not isinstance(graph.structure, dict):
         inputs = _by_name(graph, model_name, inputs)
     flat = inputs if isinstance(inputs, (list, tuple)) and _is_structure(graph, inputs) else None
@@ -88,6 +90,18 @@ def _flatten(graph, model_name, inputs):
             f"Received: {len(flat)}."
         )
     return flat
+
+
+def _same_nesting(structure, inputs):
+    """Whether inputs are nested more than one level deep, and just as the model's are."""
+    children = list(structure.values()) if isinstance(structure, dict) else structure
+    if not isinstance(children, (list, tuple)) or not any(map(tree.is_nested, children)):
+        return False
+    try:
+        tree.assert_same_structure(structure, inputs)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _is_structure(graph, inputs):
@@ -108,12 +122,15 @@ def _by_name(graph, model_name, inputs):
 
 def _tensor(value, spec, model_name, dtype):
     try:
-        tensor = value if backend.is_tensor(value) else ops.convert_to_tensor(np.asarray(value))
+        tensor = value if backend.is_tensor(value) else backend.to_tensor(np.asarray(value))
     except (TypeError, ValueError) as error:
         raise InputError(
             f"Input {spec.name!r} of model {model_name!r} expects numbers of shape {spec.shape}. "
             f"Received: {type(value).__name__} that is no array ({error})."
         ) from None
+    if spec.dtype == "string" and keras.backend.standardize_dtype(tensor.dtype) == "string":
+        _check_shape(tensor, spec, model_name)
+        return tensor
     if keras.backend.standardize_dtype(tensor.dtype) in ("string", "complex64", "complex128"):
         raise InputError(
             f"Input {spec.name!r} of model {model_name!r} expects real numbers. Received: dtype {tensor.dtype}."

@@ -42,13 +42,20 @@ def model_specs(model):
         ModelError: It is not built, or not with shapes that Keras remembers.
     """
     config = (model.get_build_config() if model.built else None) or {}
-    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape")})
+    known = getattr(model, "input_shape", None) if getattr(model, "inputs", None) else None
+    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape", known)})
+    if any(shape is None for shape in shapes.values()) and model.built:
+        raise UnsupportedLayerError(
+            f"{model.name!r} of class {type(model).__name__} cannot be read as a graph of layers: Keras itself could not "
+            "run its call on symbolic tensors. Write it with Keras layers and keras.ops only, without branches on "
+            "values, or build it functionally: keras.Model(inputs, outputs)."
+        )
     if any(shape is None for shape in shapes.values()):
         raise ModelError(
             f"Expected a built model. Received: {model.name!r} of class {type(model).__name__}, whose input shape is "
             "not known yet. Call it once on a sample, or model.build((None, ...)), then wrap it."
         )
-    specs = [_spec_structure(shape, model.input_dtype) for shape in shapes.values()]
+    specs = [_spec_structure(shape, model.input_dtype, name) for name, shape in shapes.items()]
     if len(specs) == 1:
         return (specs[0],), _inference(model.call)
     return (), {**dict(zip((key.removesuffix("_shape") for key in shapes), specs)), **_inference(model.call)}
@@ -61,10 +68,11 @@ class Spec:
         shape: Static shape, None for the batch.
         dtype: Its dtype.
         mask: Spec of the mask that Keras would find on it, or None.
+        name: Of the input, or None.
     """
 
-    def __init__(self, shape, dtype, mask=None):
-        self.shape, self.dtype, self.mask = tuple(shape), dtype, mask
+    def __init__(self, shape, dtype, mask=None, name=None):
+        self.shape, self.dtype, self.mask, self.name = tuple(shape), dtype, mask, name
 
     @property
     def key(self):
@@ -78,7 +86,7 @@ def _model(function, args, kwargs, name):
     def symbolic(leaf):
         if not isinstance(leaf, Spec):
             return leaf
-        tensor = keras.Input(batch_shape=leaf.shape, dtype=leaf.dtype, name=f"pane_input_{next(number)}")
+        tensor = keras.Input(batch_shape=leaf.shape, dtype=leaf.dtype, name=leaf.name or f"pane_input_{next(number)}")
         if leaf.mask is not None:
             masks.append(keras.Input(batch_shape=leaf.mask.shape, dtype="bool", name=f"pane_mask_{next(number)}"))
             hang_mask(tensor, masks[-1])
@@ -88,7 +96,9 @@ def _model(function, args, kwargs, name):
     inputs = [t for t in tree.flatten(given) if isinstance(t, keras.KerasTensor)]
     try:
         outputs = function(*given[0], **given[1])
-        return keras.Model([*inputs, *masks], outputs, name=name)
+        structured = given[0][0] if len(given[0]) == 1 and not masks else None
+        whole = structured is not None and len(tree.flatten(structured)) == len(inputs)
+        return keras.Model(structured if whole else [*inputs, *masks], outputs, name=name)
     except Exception as error:  # whatever the user's code raises on symbolic tensors
         raise UnsupportedLayerError(
             f"{name!r} cannot be read as a graph of layers: on symbolic tensors it raises {type(error).__name__}: "
@@ -102,12 +112,12 @@ def _first_line(error):
     return f"{line.rstrip('.')}."
 
 
-def _spec_structure(shape, dtype):
+def _spec_structure(shape, dtype, name):
     if isinstance(shape, dict):
-        return {key: _spec_structure(value, dtype) for key, value in shape.items()}
+        return {key: _spec_structure(value, dtype, key) for key, value in shape.items()}
     if shape and isinstance(shape[0], (list, tuple)):
-        return [_spec_structure(value, dtype) for value in shape]
-    return Spec((None, *shape[1:]), dtype)
+        return [_spec_structure(value, dtype, f"{name}_{k}") for k, value in enumerate(shape)]
+    return Spec((None, *shape[1:]), dtype, name=name.removesuffix("_shape"))
 
 
 def _inference(call):

@@ -6,7 +6,7 @@ from architectures import randomize
 from keras import tree
 
 import pane_keras
-from pane_keras.testing import true_values
+from pane_keras.testing import dense_network, true_values
 
 TOLERANCE = 1e-5
 # An o' this close to zero, relative to the sum of its absolute terms, may have another sign in float32.
@@ -65,3 +65,15 @@ def assert_close(actual, expected, word, size=None):
     for sample, (a, b, s) in enumerate(zip(actual, expected, size)):
         error = np.abs(a - b).max(initial=0)
         assert error <= TOLERANCE * s.max(initial=0), f"{word}: sample {sample} is off by {error:.1e} of {s.max():.1e}"
+
+
+def assert_network(trace, source, target, network=None):
+    """The dense P and N are those of the float64 four-product chain `dense_network`, whose signs are the trace's.
+
+    Differences are measured against the chain of |E+| + |E-|, which is returned.
+    """
+    network, (a, b) = network or dense_network(trace), (trace._source(source), trace._target(target))
+    dense, size = trace.between(source, target).dense(), network.magnitude(a, b)
+    for word, mine, twin in zip(("positive", "negative"), dense, network.between(a, b)):
+        assert_close(true_values(mine, dense.log2_scale).reshape(twin.shape), twin, f"{word} of {target}", size)
+    return size

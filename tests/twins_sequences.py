@@ -120,8 +120,8 @@ def _weighed(scores, value, mask, query_mask):
 
 
 def simple_step(cell, x, states):
-    """h = tanh((x W + b) + h' U)."""
-    h = tanh(_biased(x @ values(cell.kernel), values(cell.bias)) + states[0] @ values(cell.recurrent_kernel))
+    """h = tanh((x W + h' U) + b)."""
+    h = tanh(_biased(x @ values(cell.kernel) + states[0] @ values(cell.recurrent_kernel), values(cell.bias)))
     return h, [h]
 
 
@@ -129,10 +129,10 @@ def gru_step(cell, x, states):
     """z, r = sigmoid(x W + h' U), g = tanh(x W + r (h' U)) or tanh(x W + (r h') U), h = z h' + (1 - z) g."""
     before = states[0]
     inner, outer = _gru_biases(cell)
-    wz, wr, wg = (x @ w + b for w, b in zip(_columns(cell.kernel, 3), inner))
+    wz, wr, wg = (x @ w for w in _columns(cell.kernel, 3))
     (uz, ur, ug), (bz, br, bg) = _columns(cell.recurrent_kernel, 3), outer
-    z, r = sigmoid(wz + (before @ uz + bz)), sigmoid(wr + (before @ ur + br))
-    g = tanh(wg + (r * (before @ ug + bg) if cell.reset_after else (r * before) @ ug))
+    z, r = sigmoid(wz + before @ uz + (inner[0] + bz)), sigmoid(wr + before @ ur + (inner[1] + br))
+    g = tanh(wg + (r * (before @ ug + bg) if cell.reset_after else (r * before) @ ug) + inner[2])
     h = z * before + (1.0 - z.value if not z.chains else scaled(z, -1.0, 1.0)) * g
     return h, [h]
 
@@ -147,15 +147,12 @@ def _gru_biases(cell):
 
 
 def lstm_step(cell, x, states):
-    """i, f, o = sigmoid(x W + h' U + b), c = f c' + i tanh(...), h = o tanh(c).
-
-    The bias is added to x W in implementation 1, and to the sum in implementation 2.
-    """
+    """i, f, o = sigmoid((x W + h' U) + b), c = f c' + i tanh(...), h = o tanh(c), in either implementation."""
     h, c = states
     biases = np.zeros(4 * cell.units) if cell.bias is None else values(cell.bias)
     gates = []
     for w, u, b in zip(_columns(cell.kernel, 4), _columns(cell.recurrent_kernel, 4), np.split(biases, 4)):
-        gates.append((x @ w + b) + h @ u if cell.implementation == 1 else (x @ w + h @ u) + b)
+        gates.append((x @ w + h @ u) + b)
     i, f, g, o = gates
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)

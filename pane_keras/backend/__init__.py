@@ -35,6 +35,7 @@ from pane_keras.backend.tensorflow.runtime import (
     repeat_samples,
     snapshot,
     static_size,
+    to_tensor,
     with_sample_shape,
 )
 
@@ -67,6 +68,7 @@ __all__ = [
     "signs",
     "snapshot",
     "static_size",
+    "to_tensor",
     "transpose_average_pool",
     "transpose_convolution",
     "transpose_depthwise",

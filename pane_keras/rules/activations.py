@@ -13,7 +13,7 @@ from keras import activations, ops
 from pane_keras import backend, pieces
 from pane_keras.pieces import elementwise
 from pane_keras.registry import activation_piece, register, register_activation
-from pane_keras.rules.softmax import masked_softmax, softmax_piece, sparsemax_piece
+from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
 
 
 @register_activation(activations.linear)
@@ -184,9 +184,11 @@ def prelu_layer(layer, inputs):
 @register(keras.layers.Softmax)
 def softmax_layer(layer, inputs, arguments):
     """The normaliser is held fixed; as the last layer it is left out of the maps."""
-    piece = softmax_piece(lambda x: activations.softmax(x, axis=layer.axis), axis=layer.axis)
     mask = None if arguments is None else arguments.mask("inputs")
-    return piece if mask is None else masked_softmax(piece, mask, inputs)
+    if mask is None:
+        return softmax_piece(lambda x: activations.softmax(x, axis=layer.axis), axis=layer.axis)
+    kept = ops.cast(ops.cast(mask, inputs.dtype) > 0.5, inputs.dtype) * ops.ones_like(inputs)
+    return softmax_piece(lambda x: layer.call(x, mask=mask), axis=layer.axis, kept=kept)
 
 
 def through_zero(f, nonnegative=False):

@@ -3,6 +3,8 @@
 The weights come from the query and the key, which are zero excitation: a softmax inside attention is held.
 """
 
+from dataclasses import replace
+
 import keras
 from keras import ops
 
@@ -12,16 +14,27 @@ from pane_keras.record import Slot
 from pane_keras.registry import register_as
 
 
-@register_as(
-    keras.layers.MultiHeadAttention,
-    keras.layers.GroupQueryAttention,
-    keras.layers.Attention,
-    keras.layers.AdditiveAttention,
-    whole=True,
-)
+@register_as(keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention, whole=True)
+def projected_attention(layer, inputs, arguments):
+    """Values mixed with attention weights that are held fixed; query and key are zero excitation."""
+    return pieces.graph(layer, inputs, _with_causal_mask(arguments), holds=("Softmax",))
+
+
+@register_as(keras.layers.Attention, keras.layers.AdditiveAttention, whole=True)
 def attention(layer, inputs, arguments):
     """Values mixed with attention weights that are held fixed; query and key are zero excitation."""
     return pieces.graph(layer, inputs, arguments, holds=("Softmax",))
+
+
+def _with_causal_mask(arguments):
+    """The triangle as a mask: Keras reads its size from a projected tensor, which has lost it when it is symbolic."""
+    if not arguments.value("use_causal_mask"):
+        return arguments
+    sizes = (arguments.value(name).shape[1] for name in ("query", "value"))
+    mask = ops.tril(ops.ones(tuple(sizes), "bool"))[None]
+    given = arguments.value("attention_mask")
+    mask = mask if given is None else ops.logical_and(mask, ops.cast(given, "bool"))
+    return replace(arguments, kwargs={**arguments.kwargs, "use_causal_mask": False, "attention_mask": mask})
 
 
 @register_as("DotProductAttention", whole=True)

@@ -12,25 +12,93 @@ from pane_keras.rules.merging import concatenation, sum_piece
 from pane_keras.rules.sequences import kept, stacked, steps
 
 
-@register_as(keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.StackedRNNCells, "ConvLSTMCell")
+@register_as(keras.layers.StackedRNNCells, "ConvLSTMCell")
 def cell(layer, inputs, arguments):
     """One step: the graph of the cell's own call."""
     return pieces.graph(layer, inputs, arguments)
+
+
+# A bias is added after the products of input and state, so that o' is their sum (section 2). Keras adds it to either of
+# them, depending on `implementation`.
 
 
 @register_as(keras.layers.SimpleRNNCell)
 def simple_cell(layer, inputs, arguments):
     """h = f(x W + h' U + b)."""
 
-    def step(x, states):
-        # Keras's own call draws dropout masks even at inference.
-        h = ops.matmul(x, layer.kernel)
-        h = h if layer.bias is None else ops.add(h, layer.bias)
-        h = ops.add(h, ops.matmul(tree.flatten(states)[0], layer.recurrent_kernel))
-        h = h if layer.activation is None else layer.activation(h)
-        return h, [h] if isinstance(states, (list, tuple)) else h
+    def step(x, states, training=False):
+        h = _activated(layer.activation, _projected(layer, x, tree.flatten(states)[0]))
+        return h, _like_states(states, h)
 
-    return pieces.graph(layer, inputs, arguments, function=step)
+    return pieces.graph(layer, inputs, arguments, function=step, key="step")
+
+
+@register_as(keras.layers.LSTMCell)
+def lstm_cell(layer, inputs, arguments):
+    """i, f, o = s(x W + h' U + b), g = t(x W + h' U + b), c = f c' + i g, h = o t(c)."""
+
+    def step(x, states, training=False):
+        h, c = states
+        i, f, g, o = ops.split(_projected(layer, x, h), 4, axis=1)
+        i, f, o = (_activated(layer.recurrent_activation, gate) for gate in (i, f, o))
+        c = f * c + i * _activated(layer.activation, g)
+        h = o * _activated(layer.activation, c)
+        return h, [h, c]
+
+    return pieces.graph(layer, inputs, arguments, function=step, key="step")
+
+
+@register_as(keras.layers.GRUCell)
+def gru_cell(layer, inputs, arguments):
+    """z, r = s(x W + h' U + b), g = t(x W + r (h' U + b') + b) or t(x W + (r h') U + b), h = z h' + (1 - z) g."""
+
+    def step(x, states, training=False):
+        before = tree.flatten(states)[0]
+        z, r, g = (_gru_gate(layer, k, x, before) for k in range(3))
+        z, r = (_activated(layer.recurrent_activation, gate()) for gate in (z, r))
+        h = z * before + (1.0 - z) * _activated(layer.activation, g(r))
+        return h, _like_states(states, h)
+
+    return pieces.graph(layer, inputs, arguments, function=step, key="step")
+
+
+def _gru_gate(layer, k, x, before):
+    """Function (reset gate or nothing) -> x W_k + h' U_k + b_k, the state reset where the layer resets it."""
+    part = slice(k * layer.units, (k + 1) * layer.units)
+    kernel, recurrent = layer.kernel[:, part], layer.recurrent_kernel[:, part]
+    bias, inner = _gru_biases(layer, part)
+
+    def gate(reset=None):
+        if reset is None:
+            total = ops.matmul(x, kernel) + ops.matmul(before, recurrent)
+            return _shifted(_shifted(total, bias), inner)
+        if layer.reset_after:
+            return _shifted(ops.matmul(x, kernel) + reset * _shifted(ops.matmul(before, recurrent), inner), bias)
+        return _shifted(ops.matmul(x, kernel) + ops.matmul(reset * before, recurrent), bias)
+
+    return gate
+
+
+def _gru_biases(layer, part):
+    if layer.bias is None:
+        return None, None
+    return (layer.bias[0, part], layer.bias[1, part]) if layer.reset_after else (layer.bias[part], None)
+
+
+def _projected(layer, x, h):
+    return _shifted(ops.matmul(x, layer.kernel) + ops.matmul(h, layer.recurrent_kernel), layer.bias)
+
+
+def _shifted(x, bias):
+    return x if bias is None else x + bias
+
+
+def _activated(activation, x):
+    return x if activation is None else activation(x)
+
+
+def _like_states(states, h):
+    return [h] if isinstance(states, (list, tuple)) else h
 
 
 @register_as(

@@ -2,19 +2,32 @@
 
 from keras import ops
 
-from pane_keras.pieces import affine, elementwise, sequence
+from pane_keras.pieces import elementwise
+
+# What Keras puts where a mask leaves something out.
+_LOWEST = -1e9
 
 
-def softmax_piece(function, axis):
+def softmax_piece(function, axis, kept=None):
     """Returns the piece of y = e^x / Z with the normaliser Z and the mean m of the inputs held fixed.
 
     c = (y - e^m / Z) / (x - m), b = e^m / Z - c m. With u = x - m, c = e^m / Z expm1(u) / u near u = 0 and the
     quotient itself away from it, so nothing cancels and nothing overflows.
+
+    Args:
+        function: The softmax.
+        axis: Its axis or axes.
+        kept: 0/1 tensor of the shape of x: elsewhere y is 0, and x counts neither for Z nor for m. None for all.
     """
 
     def held(x):
-        mean = ops.mean(x, axis=axis, keepdims=True)
-        return mean, ops.exp(mean - ops.logsumexp(x, axis=axis, keepdims=True))
+        if kept is None:
+            mean, normaliser = ops.mean(x, axis=axis, keepdims=True), ops.logsumexp(x, axis=axis, keepdims=True)
+        else:
+            count = ops.maximum(ops.sum(kept, axis=axis, keepdims=True), 1)
+            mean = ops.sum(x * kept, axis=axis, keepdims=True) / count
+            normaliser = ops.logsumexp(ops.where(kept > 0, x, _LOWEST), axis=axis, keepdims=True)
+        return mean, ops.exp(mean - normaliser) * (1 if kept is None else kept)
 
     def coefficient(x, y):
         mean, level = held(x)
@@ -29,20 +42,6 @@ def softmax_piece(function, axis):
         return level - coefficient(x, y) * mean
 
     return elementwise(function, coefficient, bias=bias, nonnegative=True, bounded=True, head=True, kind="softmax")
-
-
-def masked_softmax(softmax, mask, x):
-    """Returns the piece of a softmax over what a mask keeps: the rest counts as a large negative number, and emits 0.
-
-    Args:
-        softmax: The piece of the softmax itself.
-        mask: Tensor of booleans, or of numbers above 1/2 where it keeps, that broadcasts to x.
-        x: The input.
-    """
-    kept = ops.cast(mask, "bool") if "bool" in str(mask.dtype) else ops.greater(mask, 0.5)
-    kept = ops.cast(kept, x.dtype) * ops.ones_like(x)
-    lowest = affine(kept, (1 - kept) * -1e9, kind="mask")
-    return sequence(lowest, softmax, affine(kept, None, kind="mask"))
 
 
 def sparsemax_piece(function, axis):

@@ -5,17 +5,21 @@ from keras import ops
 
 from pane_keras import backend, pieces
 from pane_keras.composite import model
-from pane_keras.emission import floating
+from pane_keras.emission import floating, is_float
 from pane_keras.graph import Entry
 from pane_keras.registry import TRANSPARENT, register_as
 
 register_as(keras.Model)(model)
 
 
-@register_as(Entry)
+@register_as(Entry, whole=True)
 def entry(operation, arguments):
-    """What enters a nested model: the same numbers, with an axis of size 1 more or less."""
-    return lambda record, slot, *_: _adjusted(operation, record, floating(slot, record))
+    """What enters a nested model: an axis of size 1 more or less, and a cast; a float cut to a whole number is held."""
+    (slot, *_) = arguments.live
+    if not is_float(operation.dtype):
+        held = is_float(slot.value.dtype)
+        return lambda record, *_: record.slot(arguments.function()(slot.value), held=held)
+    return lambda record, *_: _adjusted(operation, record, floating(slot, record))
 
 
 def _adjusted(operation, record, slot):

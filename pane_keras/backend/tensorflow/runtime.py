@@ -35,6 +35,11 @@ def repeat_samples(tensor, like):
     return tf.tile(tensor, tf.concat([[times], tf.ones(len(tensor.shape) - 1, tf.int32)], axis=0))
 
 
+def to_tensor(array):
+    """Returns a NumPy array of numbers or strings as a tensor."""
+    return tf.convert_to_tensor(array)
+
+
 def is_symbolic(value):
     """Returns whether `value` is a tensor inside a graph, which the host cannot read."""
     return is_tensor(value) and not hasattr(value, "numpy")
