@@ -95,9 +95,11 @@ def unit_rows(units, tensor, layer):
     Raises:
         TargetError: An index has the wrong length or lies outside.
     """
-    several = isinstance(units, Iterable) and not isinstance(units, (tuple, str))
     shape = tuple(tensor.shape[1:])
-    indices = [_index(_plain(unit), shape, layer) for unit in (units if several else [units])]
+    # One index of a layer with several axes is a tuple; as an array it could be a list of units as well.
+    unclear = isinstance(units, np.ndarray) and units.ndim < len(shape[:2])
+    several = isinstance(units, Iterable) and not isinstance(units, (tuple, str, dict)) and not unclear
+    indices = [_index(_plain(unit), shape, layer) for unit in units] if several else [_index(units, shape, layer)]
     if not indices:
         raise TargetError(f"Expected at least one unit of layer {layer!r}. Received: an empty list.")
     flat = np.ravel_multi_index(np.array(indices).T, shape) if shape else np.zeros(len(indices), int)

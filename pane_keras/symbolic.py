@@ -43,12 +43,12 @@ def model_specs(model):
     """
     config = (model.get_build_config() if model.built else None) or {}
     known = getattr(model, "input_shape", None) if getattr(model, "inputs", None) else None
-    shapes = config.get("shapes_dict", {"inputs": config.get("input_shape", known)})
+    shapes = config.get("shapes_dict") or {"inputs": config.get("input_shape") or known}
     if any(shape is None for shape in shapes.values()) and model.built:
         raise UnsupportedLayerError(
-            f"{model.name!r} of class {type(model).__name__} cannot be read as a graph of layers: Keras itself could not "
-            "run its call on symbolic tensors. Write it with Keras layers and keras.ops only, without branches on "
-            "values, or build it functionally: keras.Model(inputs, outputs)."
+            f"{model.name!r} cannot be read as a graph of layers: on symbolic tensors its call did not run when Keras "
+            f"built it. Write {type(model).__name__} with Keras layers and keras.ops only, without branches on values, "
+            "or build it functionally: keras.Model(inputs, outputs)."
         )
     if any(shape is None for shape in shapes.values()):
         raise ModelError(

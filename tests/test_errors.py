@@ -316,13 +316,16 @@ def test_an_empty_list_of_units(side):
 def test_the_source_of_an_effect(side):
     with pytest.raises(TargetError, match=r"lies outside layer 'stem', whose shape is \(6, 6, 4\)"):
         side.effect((0, 0, 4))
-    with pytest.raises(TargetError, match=r"Expected either source= or weights=, .* of 'stem'"):
+    with pytest.raises(TargetError, match=r"Expected either source=, weights=, or channel= and region=, .* of 'stem'"):
         side.effect()
 
 
 def test_neither_or_both(scores):
     for arguments in ({}, {"target": 1, "weights": np.ones(5)}):
-        with pytest.raises(TargetError, match=r"Expected either target= or weights=, to say which units of 'scores'"):
+        with pytest.raises(
+            TargetError,
+            match=r"Expected either target=, weights=, or channel= and region=, to say which units of 'scores'",
+        ):
             scores.map(**arguments)
 
 
@@ -386,7 +389,8 @@ def test_weights_that_are_no_real_array(scores, weights):
 
 def test_a_dense_pair_over_the_limit(scores):
     with pytest.raises(
-        DenseSizeError, match=r"'stem' -> 'scores' .* Ask for map\(target=\.\.\.\) or effect\(source=\.\.\.\)"
+        DenseSizeError,
+        match=r"'stem' -> 'scores' .* Ask for map\(target=\.\.\.\), effect\(source=\.\.\.\) or channels\(\)",
     ):
         scores.dense(max_bytes=1000)
 

@@ -128,9 +128,14 @@ def _constant(operation, side, x):
     rank, own = len(x.shape), len(constant.shape)
     if isinstance(side, Slot):
         _refuse_ranks(operation, [x, constant] if own else [x])
-    elif own > rank or (own == rank and own and constant.shape[0] != 1):
+    elif own > rank or (own == rank and own and constant.shape[0] != 1 and not _one_a_sample(side, x)):
         refuse(operation)
     return constant
+
+
+def _one_a_sample(side, x):
+    """Whether a constant is a tensor that a rule computed from its inputs, rather than an array in a model."""
+    return backend.is_tensor(side) and side.shape[0] == x.shape[0]
 
 
 def pole(function):
