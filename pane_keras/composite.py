@@ -10,7 +10,9 @@ from pane_keras import backend
 from pane_keras.arguments import Arguments
 from pane_keras.emission import emit
 from pane_keras.errors import UnsupportedLayerError
-from pane_keras.graph import Value, is_nested, read_functional, read_graph, refuse_training
+from pane_keras.graph import Value
+from pane_keras.masks import masks_of
+from pane_keras.reading import is_nested, read_functional, read_graph, refuse_training
 from pane_keras.record import Slot
 from pane_keras.registry import Rule, rule_for
 from pane_keras.registry import known as registered_somehow
@@ -88,7 +90,7 @@ def run_graph(record, read, slots, name, holds=(), hung=None):
         hung: Keras's masks of the slots, by index.
     """
     known = dict(enumerate(slots))
-    masks = read.masks([slot.value for slot in slots], [(hung or {}).get(slot.index) for slot in slots])
+    masks = masks_of(read, [slot.value for slot in slots], [(hung or {}).get(slot.index) for slot in slots])
     for call, masked in zip(read.calls, masks):
         label = f"{name}/{call.name}"
         refuse_training(label, call.operation, call.kwargs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.composite import live_calls
 from pane_keras.errors import UnsupportedLayerError
-from pane_keras.graph import read_graph, refuse_training
+from pane_keras.reading import read_graph, refuse_training
 from pane_keras.registry import rule_for
 
 HELD = "held"

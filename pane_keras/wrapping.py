@@ -12,8 +12,9 @@ from pane_keras.compiled import Explainer
 from pane_keras.composite import constants, emit_call, live_calls
 from pane_keras.emission import emit
 from pane_keras.errors import ReadOnlyError, SaveError
-from pane_keras.graph import is_nested, read_graph, refuse_training
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
+from pane_keras.masks import masks_of
+from pane_keras.reading import is_nested, read_graph, refuse_training
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
 from pane_keras.throughput import MapFolder, explained, fingerprint, first_samples
@@ -210,7 +211,7 @@ class PaneModel(keras.Model):
         graph, record = self._current_graph(), Record(dtype=self._held.dtype)
         slots = dict(enumerate(map(record.slot, tensors)))
         input_slots, emitted = [slot.index for slot in slots.values()], []
-        for call, layer, masks in zip(graph.calls, self.excitations, graph.masks(tensors)):
+        for call, layer, masks in zip(graph.calls, self.excitations, masks_of(graph, tensors)):
             reads = [slots[i] for i in call.inputs]
             record.name, record.gain = layer.label, layer.gain
             wrote = emit_call(record, call, slots, masks, call.name, layer.rule)

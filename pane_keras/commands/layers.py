@@ -1,9 +1,9 @@
 """`pane-keras layers`: the layers of a model, their shapes and what each is treated as."""
 
 from pane_keras.errors import UnsupportedLayerError
-from pane_keras.graph import read_graph
 from pane_keras.loading import load_model
 from pane_keras.model_report import report
+from pane_keras.reading import read_graph
 
 
 def run(arguments):

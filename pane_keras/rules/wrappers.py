@@ -6,7 +6,7 @@ from keras import ops
 from pane_keras import backend, pieces
 from pane_keras.composite import model
 from pane_keras.emission import floating, is_float
-from pane_keras.graph import Entry
+from pane_keras.masks import Entry
 from pane_keras.registry import TRANSPARENT, register_as
 
 register_as(keras.Model)(model)
