@@ -5,6 +5,7 @@ sample carries an exponent of its own. Rescaling multiplies by powers of two onl
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from keras import ops
 
@@ -44,7 +45,7 @@ class Scaled:
     growth: int = 0
     room: int = BITS
 
-    @property
+    @cached_property
     def exponent(self):
         """The int32 exponents (n,); `ZERO_EXPONENT` where a row was found to be zero."""
         n = backend.dims(self.mantissa)[0]

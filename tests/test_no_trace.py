@@ -165,12 +165,13 @@ def numbers(trace, source):
 
 @pytest.mark.parametrize("kind", ["functional", "subclassed", "composite", "masked"])
 def test_traces_from_threads_are_those_of_one(kind):
-    """Eight at once, on a model whose inner graphs nobody has read yet; what they share is restored afterwards."""
+    """Several at once, on a model whose inner graphs nobody has read yet; what they share is restored afterwards."""
     model, x = MODELS[kind]()
     model(x)
     pane, before = wrap(model), state_of(model)
-    inputs, source = batches(x, 8), source_of(kind)
-    start, results, errors = threading.Barrier(8), {}, []
+    count = 3 if kind == "masked" else 8  # a recurrent model has hundreds of stages
+    inputs, source = batches(x, count), source_of(kind)
+    start, results, errors = threading.Barrier(count), {}, []
 
     def work(k):
         try:
@@ -179,14 +180,14 @@ def test_traces_from_threads_are_those_of_one(kind):
         except Exception as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(count)]
     arithmetic = vars(keras.Variable).copy()
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert errors == []
     assert state_of(model) == before
     assert dict(vars(keras.Variable)) == arithmetic
-    for k in range(8):
+    for k in range(count):
         for result in results[k]:
             for mine, alone in zip(result, numbers(pane.trace(inputs[k]), source), strict=True):
                 np.testing.assert_allclose(mine, alone, rtol=1e-5, atol=1e-6)

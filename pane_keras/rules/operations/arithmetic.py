@@ -150,6 +150,7 @@ def _affine(arguments, scale, shift):
         lambda x, y: ops.cast(scale, x.dtype),
         bias=None if shift is None else lambda x, y: shift,
         through_zero=False,
+        bounded=isinstance(scale, float),  # 1 or -1
         kind="scale and shift",
     )
 
