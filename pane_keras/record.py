@@ -17,6 +17,7 @@ class Slot:
         index: Position in topological order.
         value: Tensor (batch, *shape).
         nonnegative: No entry is below zero, whatever the input.
+        unit: No entry is larger than 1 in magnitude, whatever the input: a product with it does not grow.
         held: Nothing excites it: a comparison, an index, attention weights. A constant for whatever it multiplies.
         blocks_sum, blocks_difference: The S or D of every excitation into this slot is zero wherever the value is,
             so a mask on what leaves it would repeat theirs.
@@ -25,6 +26,7 @@ class Slot:
     index: int
     value: object
     nonnegative: bool = False
+    unit: bool = False
     held: bool = False
     blocks_sum: bool = False
     blocks_difference: bool = False

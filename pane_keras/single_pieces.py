@@ -16,6 +16,7 @@ def elementwise(
     bias=None,
     bounded=False,
     nonnegative=False,
+    unit=False,
     masked=False,
     through_zero=None,
     head=False,
@@ -29,6 +30,7 @@ def elementwise(
         bias: Function (x, y) -> b = f(0) or held statistics; None for zero.
         bounded: |c| is of the order of 1.
         nonnegative: y is never below zero.
+        unit: |y| is never above 1.
         masked: c is 0 wherever x is 0.
         through_zero: c is 0 wherever y is 0. By default, where there is no bias: c = y / x.
         head: A softmax or sigmoid, left out where it ends the model.
@@ -49,7 +51,7 @@ def elementwise(
             masks_difference=not masked,
         )
         through = bias is None if through_zero is None else through_zero
-        output = record.slot(y, nonnegative=nonnegative, blocks_sum=through, blocks_difference=through)
+        output = record.slot(y, nonnegative=nonnegative, unit=unit, blocks_sum=through, blocks_difference=through)
         return record.stage([slot], output, [operand], bias and (lambda: bias(x, y)), head)
 
     return run
@@ -155,11 +157,12 @@ def _coefficients(function, coefficients, kind, constant=None, bounded=False):
                 x=slots[k].value,
                 out=y,
                 multiplier=lambda k=k: _times(coefficients(xs, y, live)[k]),
-                gain=0 if bounded else record.gain,
+                gain=0 if bounded or all(other.unit for other in (*slots[:k], *slots[k + 1 :])) else record.gain,
             )
             for k in alive
         ]
-        output = record.slot(y, nonnegative=all(slot.nonnegative for slot in slots), held=not alive)
+        flags = {name: all(getattr(slot, name) for slot in slots) for name in ("nonnegative", "unit")}
+        output = record.slot(y, held=not alive, **flags)
         bias = (lambda: constant(xs, y, live)) if constant and not all(live) else None
         return record.stage([slots[k] for k in alive], output, operands, bias)
 

@@ -29,18 +29,21 @@ def _relu(activation):
     return pieces.rectifier(activation)
 
 
+@register_activation(activations.tanh, activations.softsign, activations.hard_tanh)
+def _unit_through_zero(activation):
+    """f(0) = 0 and |f| <= 1: c = f(x) / x."""
+    return through_zero(activation, unit=True)
+
+
 @register_activation(
-    activations.tanh,
     activations.silu,
     activations.gelu,
     activations.celu,
     activations.mish,
-    activations.softsign,
     activations.tanh_shrink,
     activations.soft_shrink,
     activations.hard_shrink,
     activations.hard_silu,
-    activations.hard_tanh,
     activations.leaky_relu,
     activations.threshold,
 )
@@ -70,7 +73,7 @@ def _relu6(activation):
 @register_activation(activations.sigmoid)
 def _sigmoid(activation):
     """f(0) = 1/2: c = tanh(x / 2) / (2 x)."""
-    return _offset(activation, lambda x, y: quotient(ops.tanh(x / 2) / 2, x, 0.25), 0.5, head=True)
+    return _offset(activation, lambda x, y: quotient(ops.tanh(x / 2) / 2, x, 0.25), 0.5, head=True, unit=True)
 
 
 @register_activation(activations.softplus)
@@ -94,13 +97,15 @@ def _exponential(activation):
 @register_activation(activations.hard_sigmoid)
 def _hard_sigmoid(activation):
     """f(x) = clip(x / 6 + 1/2, 0, 1)."""
-    return _offset(activation, lambda x, y: ops.where(ops.abs(x) < 3, 1 / 6, quotient(y - 0.5, x, 1 / 6)), 0.5)
+    return _offset(
+        activation, lambda x, y: ops.where(ops.abs(x) < 3, 1 / 6, quotient(y - 0.5, x, 1 / 6)), 0.5, unit=True
+    )
 
 
 @register_activation(activations.sparse_sigmoid)
 def _sparse_sigmoid(activation):
     """f(x) = clip((x + 1) / 2, 0, 1)."""
-    return _offset(activation, lambda x, y: ops.where(ops.abs(x) < 1, 0.5, quotient(y - 0.5, x, 0.5)), 0.5)
+    return _offset(activation, lambda x, y: ops.where(ops.abs(x) < 1, 0.5, quotient(y - 0.5, x, 0.5)), 0.5, unit=True)
 
 
 @register_activation(activations.sparse_plus)
@@ -191,10 +196,10 @@ def softmax_layer(layer, inputs, arguments):
     return softmax_piece(lambda x: layer.call(x, mask=mask), axis=layer.axis, kept=kept)
 
 
-def through_zero(f, nonnegative=False):
+def through_zero(f, nonnegative=False, unit=False):
     """Returns the piece of an f with f(0) = 0: c = f(x) / x, the paper's output / input."""
-    return elementwise(f, lambda x, y: quotient(y, x, 0), nonnegative=nonnegative, masked=True, bounded=True,
-                       kind=_name(f))  # fmt: skip
+    flags = {"nonnegative": nonnegative, "unit": unit}
+    return elementwise(f, lambda x, y: quotient(y, x, 0), masked=True, bounded=True, kind=_name(f), **flags)
 
 
 def squareplus_piece(f, b):
@@ -254,12 +259,13 @@ def _slice(record, slot, axis, start, size):
     return pieces.nonnegative(forward, copies=True, kind="slice")(record, slot)
 
 
-def _offset(f, coefficient, at_zero, nonnegative=True, head=False):
+def _offset(f, coefficient, at_zero, nonnegative=True, head=False, unit=False):
     return elementwise(
         f,
         coefficient,
         bias=lambda x, y: ops.full_like(x, at_zero),
         nonnegative=nonnegative,
+        unit=unit,
         bounded=f is not activations.exponential,
         head=head,
         kind=_name(f),
