@@ -8,9 +8,6 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.scaled import BITS, Scaled, add, normalized
 
-# Bits that a block may have changed by where paths part: a third of the room, or two stages with ordinary weights.
-_ROOM_AT_FORKS = 42
-
 
 class Block(NamedTuple):
     """The sum and the difference channel of rows on one leg (section 2).
@@ -74,11 +71,11 @@ def accumulate(blocks):
 
 
 def fork(block):
-    """Returns a block that several chains start from, with room left, so that they need not normalise each for itself.
+    """Returns a block that several chains start from, normalised, so that they need not do it each for itself.
 
     What comes back together with the same scales is added up as it is.
     """
-    return block.each(lambda t: normalized(t) if t.growth > min(_ROOM_AT_FORKS, t.room) else t)
+    return block.each(normalized)
 
 
 def in_range(block, alive):
