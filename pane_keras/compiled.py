@@ -10,6 +10,10 @@ from pane_keras.selection import checked_classes
 _PARTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale", "signal")
 
 
+# A number of classes that no class lies outside of.
+_ANY = 2**31
+
+
 class Explainer:
     """Compiled functions of a model, one for each way of asking.
 
@@ -23,6 +27,8 @@ class Explainer:
 
     def explain(self, tensors, target, output, split_below, xla):
         """Returns the maps that `Trace.saliency` returns; arguments as for `PaneModel.explain`."""
+        if not all(isinstance(word, (str, int, type(None))) for word in (output, split_below)):
+            return self._run(tensors).saliency(target, output=output, split_below=split_below)  # says what is wrong
         key = (output, split_below, xla, target is None)
         explanation = self._functions.setdefault(key, _Explanation(self._run, output, split_below, xla))
         maps = explanation(tensors, target)
@@ -45,7 +51,7 @@ class _Explanation:
 
     def __call__(self, tensors, target):
         batch = tensors[0].shape[0]
-        given = () if target is None else (_one_each(target, batch, self._classes),)
+        given = () if target is None else (_one_each(target, batch),)
         parts = self._function(list(tensors), *given)
         if target is not None:
             checked_classes(target, (batch, self._classes), "logits")
@@ -54,16 +60,15 @@ class _Explanation:
 
     def _parts(self, tensors, *classes):
         trace = self._run(tensors)
-        maps = trace.saliency(*classes, **self._asked)
         # Facts of the graph, noted while it is traced.
-        self.several, self._classes = isinstance(maps, dict), trace.logits(self._asked["output"]).shape[-1]
+        self._classes = trace.logits(self._asked["output"]).shape[-1]
+        maps = trace.saliency(*(chosen % self._classes for chosen in classes), **self._asked)
+        self.several = isinstance(maps, dict)
         maps = maps if self.several else {trace.input_names[0]: maps}
         return {name: [getattr(one, part) for part in _PARTS] for name, one in maps.items()}
 
 
-def _one_each(target, batch, count):
-    """Classes as a tensor of one signature; whether they are classes is checked once their number is known."""
-    chosen = np.asarray(target)
-    if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (batch,)):
-        checked_classes(target, (batch, count or 1), "logits")
-    return ops.convert_to_tensor(np.broadcast_to(chosen % (count or 2**31), (batch,)).astype("int32"))
+def _one_each(target, batch):
+    """Classes as a tensor of one signature; whether they lie inside is checked once the number of classes is known."""
+    checked_classes(target, (batch, _ANY), "logits")
+    return ops.convert_to_tensor(np.broadcast_to(np.asarray(target, "int64"), (batch,)).astype("int32"))

@@ -7,7 +7,7 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.block import Block
-from pane_keras.maps import ExcitationMap, map_of
+from pane_keras.maps import ExcitationMap, axes_of, map_of
 from pane_keras.planner import MIDDLE, SOURCE, plans
 from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
 from pane_keras.selection import one_hot_rows
@@ -23,6 +23,13 @@ class DenseExcitation(ExcitationMap):
 
     def __iter__(self):
         return iter((self.positive, self.negative))
+
+    @property
+    def axes(self):
+        """Names of the axes: the sample, those of the target, those of the source."""
+        target = len(self.log2_scale.shape) - 1
+        ends = ("target", target), ("source", len(self.sum.shape) - 1 - target)
+        return ("sample", *(f"{end} {name}" for end, rank in ends for name in axes_of(rank)))
 
 
 class DensePair:
@@ -40,7 +47,7 @@ class DensePair:
         self.columns, self.rows = (math.prod(signal(slot).shape[1:]) for slot in (source, target))
         self.plans = plans(compose(source, target), self.rows, self.columns, self._width)
         self.plan = plan or self.plans[0]
-        self._lower = None
+        self._lower, self._columns = None, {}
 
     def block(self):
         """Returns the whole block, rows of the target over the source."""
@@ -65,9 +72,14 @@ class DensePair:
         """Some rows of `target` over `source`, from the side with fewer rows."""
         composition = self._compose(source, target)
         if self._width(source) < self._width(target):
-            columns = pushed(composition, self._signal(source), range(self._width(source)))
-            return chosen_rows(transposed(columns, backend.dims(self._signal(source))), rows)
+            return chosen_rows(self._from_columns(composition, source, target), rows)
         return pulled(composition, self._signal(target), rows)
+
+    def _from_columns(self, composition, source, target):
+        if (source, target) not in self._columns:
+            columns = pushed(composition, self._signal(source), range(self._width(source)))
+            self._columns[source, target] = transposed(columns, backend.dims(self._signal(source)))
+        return self._columns[source, target]
 
     def _width(self, slot):
         return math.prod(self._signal(slot).shape[1:])

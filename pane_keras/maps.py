@@ -56,8 +56,7 @@ class ExcitationMap:
     def axes(self):
         """Names of the axes of `positive`, `negative` and `sum`, in order."""
         rank = len(self.sum.shape) - len(self.log2_scale.shape)
-        named = _SPACE.get(rank) or tuple(f"axis{k}" for k in range(rank))
-        return ("sample", *["selection"][: len(self.log2_scale.shape) - 1], *named)
+        return ("sample", *["selection"][: len(self.log2_scale.shape) - 1], *axes_of(rank))
 
     def samples(self, index):
         """Returns the maps of some samples, chosen by a slice of the batch."""
@@ -67,6 +66,11 @@ class ExcitationMap:
     def __repr__(self):
         scale = "" if not _host(self.log2_scale).any() else f", log2_scale={_host(self.log2_scale).tolist()}"
         return f"ExcitationMap(of {self.of}, over {self.over}, shape={tuple(self.sum.shape)}{scale})"
+
+
+def axes_of(rank):
+    """Returns names for the axes of a sample, channels last."""
+    return _SPACE.get(rank) or tuple(f"axis{k}" for k in range(rank))
 
 
 def map_of(block, several, **words):

@@ -73,6 +73,8 @@ class Selection(NamedTuple):
 
     def _area(self, channel, region, tensor, layer):
         shape = tuple(tensor.shape[1:])
+        if not -len(shape) <= self.channel_axis < len(shape):
+            raise TargetError(f"Layer {layer!r} of shape {shape} has no axis {self.channel_axis} for its channels.")
         axis = self.channel_axis % len(shape)
         chosen = np.ones(shape, bool)
         if channel is not None:
@@ -98,6 +100,10 @@ def unit_rows(units, tensor, layer):
     shape = tuple(tensor.shape[1:])
     # One index of a layer with several axes is a tuple; as an array it could be a list of units as well.
     unclear = isinstance(units, np.ndarray) and units.ndim < len(shape[:2])
+    if str(getattr(units, "dtype", type(units).__name__)) == "bool":
+        raise TargetError(
+            f"A unit of layer {layer!r} is a tuple of {len(shape)} ints. Received: booleans. Pass a mask as region=."
+        )
     several = isinstance(units, Iterable) and not isinstance(units, (tuple, str, dict)) and not unclear
     indices = [_index(_plain(unit), shape, layer) for unit in units] if several else [_index(units, shape, layer)]
     if not indices:
@@ -227,6 +233,6 @@ def checked_classes(classes, shape, layer):
     batch, count = shape
     if chosen.ndim == 1 and batch is not None and len(chosen) != batch:
         raise TargetError(f"Expected one class for each of the {batch} samples. Received: {len(chosen)} classes.")
-    if not ((-count <= chosen) & (chosen < count)).all():
+    if not ((-count <= chosen.astype("int64")) & (chosen.astype("int64") < count)).all():
         raise TargetError(f"Class {classes!r} lies outside {layer!r}, which has {count} classes: 0 to {count - 1}.")
-    return ops.convert_to_tensor(chosen % count)
+    return ops.convert_to_tensor(chosen.astype("int64") % count)

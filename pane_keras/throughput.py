@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import tempfile
 
 import numpy as np
@@ -29,6 +30,9 @@ def explained(explain, data, batch_size, done=(), progress=True):
     Raises:
         InputError: The data are neither arrays nor a dataset.
     """
+    lengths = {len(array) for array in data} if isinstance(data, (list, tuple)) else set()
+    if len(lengths) > 1:
+        raise InputError(f"Expected as many samples of each input. Received arrays of {sorted(lengths)} samples.")
     batches, total = backend.batches(data, batch_size)
     if batches is None:
         raise InputError(f"Expected an array or a tf.data.Dataset. Received: {type(data).__name__}.")
@@ -56,8 +60,8 @@ class MapFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SaveError(f"Cannot make the folder {str(self.path)!r}: {error.strerror}.") from None
-        known = self.path / _SETTINGS
-        if known.exists() and json.loads(known.read_text()) != settings:
+        known, settings = self.path / _SETTINGS, json.loads(json.dumps(settings, default=_plain))
+        if known.exists() and _read(known) != settings:
             raise SaveError(
                 f"The folder {str(self.path)!r} holds maps of another model, data or settings. Choose another folder, "
                 "or remove it first."
@@ -67,7 +71,8 @@ class MapFolder:
     @property
     def done(self):
         """Numbers of the batches that are there."""
-        return {int(path.stem.removeprefix("maps_")) for path in self.path.glob("maps_*.npz")}
+        names = (re.fullmatch(r"maps_(\d+)\.npz", path.name) for path in self.path.iterdir())
+        return {int(name[1]) for name in names if name}
 
     def save(self, number, maps, count):
         """Writes the first `count` samples of a batch, unless its maps are None, and returns the path of its file."""
@@ -89,6 +94,7 @@ class MapFolder:
                 write(file)
             os.replace(file.name, path)
         except OSError as error:
+            pathlib.Path(file.name).unlink(missing_ok=True) if "file" in locals() else None
             raise SaveError(f"Cannot write {str(path)!r}: {error.strerror}.") from None
 
 
@@ -100,12 +106,22 @@ def first_samples(maps, count):
 
 
 def fingerprint(model, data, **settings):
-    """Returns what maps depend on: the settings, with a digest of the model's weights and of the ends of arrays."""
-    arrays = data if isinstance(data, (list, tuple)) else [data]
-    ends = [part for array in arrays if hasattr(array, "shape") for part in (array[:1], array[-1:])]
-    shapes = [list(array.shape) for array in arrays if hasattr(array, "shape")]
+    """Returns what maps depend on: the settings, with a digest of the model's weights and of the ends of the data."""
+    shapes, ends = backend.ends(data)
     weights = _digest(variable.numpy() for variable in model.weights)
     return {"model": model.name, "weights": weights, "shapes": shapes, "data": _digest(ends), **settings}
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
+def _plain(value):
+    """Numbers and arrays of NumPy as JSON takes them."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _digest(arrays):

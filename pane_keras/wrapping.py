@@ -202,7 +202,8 @@ class PaneModel(keras.Model):
             for _, maps, count in explained(explain, data, batch_size, (), progress):
                 yield first_samples(maps, count)
             return
-        folder = MapFolder(out, fingerprint(self.model, data, target=target, batch_size=batch_size, **how))
+        asked = {"target": target, "batch_size": batch_size, "output": None, "split_below": None, "xla": False, **how}
+        folder = MapFolder(out, fingerprint(self.model, data, **asked))
         for number, maps, count in explained(explain, data, batch_size, folder.done, progress):
             yield folder.save(number, maps, count)
 

@@ -17,7 +17,7 @@ from pane_keras.composition import told_apart
 from pane_keras.errors import UnknownLayerError
 from pane_keras.testing import channels, dense_network
 
-PROFILE = settings(deadline=None, max_examples=20, derandomize=True, database=None, print_blob=False,
+PROFILE = settings(deadline=None, max_examples=12, derandomize=True, database=None, print_blob=False,
                    suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate])  # fmt: skip
 TOLERANCE = 1e-5
 

@@ -21,7 +21,7 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_convolution,
     transpose_depthwise,
 )
-from pane_keras.backend.tensorflow.data import batches
+from pane_keras.backend.tensorflow.data import batches, ends
 from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
 from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
@@ -50,6 +50,7 @@ __all__ = [
     "device_memory",
     "dims",
     "divide_rows",
+    "ends",
     "flip_signs",
     "gather_rows",
     "is_symbolic",

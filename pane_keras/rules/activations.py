@@ -178,7 +178,7 @@ def elu_layer(layer, inputs):
 @register(keras.layers.PReLU)
 def prelu_layer(layer, inputs):
     """f(x) = x above 0, alpha x below, with a learned alpha."""
-    alpha = backend.snapshot(layer.alpha)
+    alpha = backend.snapshot(layer.alpha, inputs if inputs is None else inputs.dtype)
     return elementwise(
         lambda x: ops.relu(x) - alpha * ops.relu(-x),
         lambda x, y: ops.where(x > 0, ops.ones_like(x), alpha * ops.ones_like(x)),

@@ -68,8 +68,14 @@ def transposed(layer, inputs):
         )
 
     bias = channel_bias(layer, layer_bias(layer))
-    stage = linear(forward, backend.snapshot(layer.kernel), bias, kind="transposed convolution")
+    stage = linear(forward, backend.snapshot(layer.kernel), bias, kind="transposed convolution", taps=_taps(layer))
     return sequence(stage, activation_piece(layer.activation, layer.name))
+
+
+def _taps(layer):
+    """Multiply-adds for each output of a transposed convolution: the window's share of the stride, times the inputs."""
+    window = layer.kernel.shape
+    return max(math.prod(window[:-2]) * window[-1] // math.prod(layer.strides), 1)
 
 
 def channel_bias(layer, bias):

@@ -1,5 +1,7 @@
 """Dense layers: o' = x W, o = f(o' + b)."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -30,9 +32,22 @@ def einsum_dense(layer, inputs):
     equation = layer.equation
     kernel = backend.snapshot(layer.kernel)
     return sequence(
-        linear(lambda x, kernel: ops.einsum(equation, x, kernel), kernel, layer_bias(layer), kind="einsum dense"),
+        linear(
+            lambda x, kernel: ops.einsum(equation, x, kernel),
+            kernel,
+            layer_bias(layer),
+            kind="einsum dense",
+            taps=_summed(equation, kernel),
+        ),
         activation_piece(layer.activation, layer.name),
     )
+
+
+def _summed(equation, kernel):
+    """Multiply-adds for each output: the axes of the kernel that the output lacks."""
+    inputs, output = equation.replace(" ", "").split("->")
+    letters = inputs.split(",")[1].replace("...", "")
+    return math.prod(size for letter, size in zip(letters, kernel.shape) if letter not in output)
 
 
 def layer_bias(layer):

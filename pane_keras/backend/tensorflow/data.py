@@ -21,8 +21,18 @@ def batches(data, batch_size):
     arrays = data if isinstance(data, (list, tuple)) else [data]
     if not all(hasattr(array, "shape") for array in arrays) or not arrays:
         return None, None
+    arrays = [array.numpy() if tf.is_tensor(array) else array for array in arrays]
     size, count = batch_size or 32, len(arrays[0])
     return _slices(arrays, count, size, isinstance(data, (list, tuple))), -(-count // size)
+
+
+def ends(data):
+    """Returns (shapes, arrays) that tell data apart cheaply: first and last samples, or a dataset's first element."""
+    if isinstance(data, tf.data.Dataset):
+        first = [np.asarray(t) for element in data.take(1) for t in tf.nest.flatten(element)]
+        return [int(data.cardinality()), *(list(array.shape) for array in first)], first
+    arrays = [array for array in (data if isinstance(data, (list, tuple)) else [data]) if hasattr(array, "shape")]
+    return [list(array.shape) for array in arrays], [part for array in arrays for part in (array[:1], array[-1:])]
 
 
 def _counted(dataset, size):
