@@ -20,6 +20,7 @@ from pane_keras.symbolic import Spec, functional
 
 # The graph of a layer's call, by what it was called with. It holds no weights.
 _GRAPHS = weakref.WeakKeyDictionary()
+_GRAPHS_A_LAYER = 8  # batches of more sizes than that are read again
 
 
 def layers(*parts):
@@ -171,7 +172,10 @@ def _graph_of(record, call, hung, function, key):
             return known[key]
     read = functional(call.operation, function, args, kwargs, record.name.replace("/", "."), read_functional)
     if key is not None:
-        (_GRAPHS if _lasts(call.operation, read) else record.graphs)[call.operation][key] = read
+        kept = (_GRAPHS if _lasts(call.operation, read) else record.graphs)[call.operation]
+        if len(kept) >= _GRAPHS_A_LAYER:
+            kept.clear()
+        kept[key] = read
     return read
 
 

@@ -156,7 +156,7 @@ def _each(value, rows, several):
 
 
 def _is_list_of_arrays(value):
-    return isinstance(value, (list, tuple)) and bool(value) and all(hasattr(one, "shape") for one in value)
+    return isinstance(value, (list, tuple)) and bool(value) and all(len(getattr(one, "shape", ())) > 0 for one in value)
 
 
 def _one_a_sample(rows, tensor, layer):

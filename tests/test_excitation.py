@@ -228,7 +228,7 @@ def test_a_dense_pair_over_the_limit_is_refused(trace):
     assert "'stem' -> 'side'" in text
     assert "(2, 6, 6, 3, 6, 6, 4)" in text
     assert f"{size / 2**30:.3g} GiB" in text
-    assert "map(target=...) or effect(source=...)" in text
+    assert "map(target=...), effect(source=...) or channels()" in text
     assert isinstance(caught.value, MemoryError)
     assert tuple(pair.dense(max_bytes=size).sum.shape) == (2, 6, 6, 3, 6, 6, 4)
     with pytest.raises(DenseSizeError, match="over the limit"):
