@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import re
 import tempfile
@@ -89,12 +88,15 @@ class MapFolder:
         return path
 
     def _write(self, path, write):
+        part = None
         try:
             with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as file:
+                part = pathlib.Path(file.name)
                 write(file)
-            os.replace(file.name, path)
+            part.replace(path)
         except OSError as error:
-            pathlib.Path(file.name).unlink(missing_ok=True) if "file" in locals() else None
+            if part is not None:
+                part.unlink(missing_ok=True)
             raise SaveError(f"Cannot write {str(path)!r}: {error.strerror}.") from None
 
 
