@@ -130,6 +130,11 @@ class Arguments:
         return {} if self.masks is None else _bound(self.operation, *self.masks)
 
 
+def is_live(value):
+    """Returns whether an argument is a slot that something can excite."""
+    return isinstance(value, Slot) and not value.held
+
+
 def values_of(structure):
     """Returns a structure with the values of its slots."""
     return tree.map_structure(lambda leaf: leaf.value if isinstance(leaf, Slot) else leaf, structure)

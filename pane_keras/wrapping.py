@@ -9,9 +9,9 @@ from pane_keras import backend
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.arguments import Arguments
 from pane_keras.compiled import Explainer
-from pane_keras.composite import constants, emit_call, live_calls
+from pane_keras.composite import emit_call, live_calls
 from pane_keras.emission import emit
-from pane_keras.errors import ReadOnlyError, SaveError
+from pane_keras.errors import ModelError, ReadOnlyError, SaveError
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
 from pane_keras.masks import masks_of
 from pane_keras.reading import is_nested, read_graph, refuse_training
@@ -212,19 +212,26 @@ class PaneModel(keras.Model):
         graph, record = self._current_graph(), Record(dtype=self._held.dtype)
         slots = dict(enumerate(map(record.slot, tensors)))
         input_slots, emitted = [slot.index for slot in slots.values()], []
-        for call, layer, masks in zip(graph.calls, self.excitations, masks_of(graph, tensors)):
+        for call, layer, masks in zip(graph.calls, self.excitations, masks_of(graph, tensors), strict=True):
             reads = [slots[i] for i in call.inputs]
             record.name, record.gain = layer.label, layer.gain
-            wrote = emit_call(record, call, slots, masks, call.name, layer.rule)
+            wrote = emit_call(record, call, slots, masks, layer.label, layer.rule)
             slots.update(zip((v.index for v in tree.flatten(call.outputs)), tree.flatten(wrote)))
-            emitted += _emitted(call.name, reads, tree.flatten(wrote))
+            emitted += _emitted(layer.label, reads, tree.flatten(wrote))
         outputs = tuple(slots[v.index].index for v in tree.flatten(graph.outputs))
         refuse_nonfinite_outputs(self.model, record, emitted, outputs)
         return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names)
 
     def _current_graph(self):
-        """What a subclassed model computes from its weights while it is read is not the same after training."""
-        return read_graph(self.model) if self._held.rereads else self.graph
+        """What a subclassed model takes from its weights and attributes while it is read may change after `wrap`."""
+        if is_nested(self.model):
+            return self.graph
+        graph = read_graph(self.model)
+        if [type(call.operation) for call in graph.calls] != [type(layer.operation) for layer in self.excitations]:
+            raise ModelError(
+                f"The call of model {self.model.name!r} runs other layers than when it was wrapped. Wrap it again."
+            )
+        return graph
 
     @property
     def trainable(self):
@@ -257,7 +264,6 @@ class _Held:
 
     def __init__(self, model, graph, dtype, explainer):
         self.model, self.graph, self.dtype, self.explainer = model, graph, dtype, explainer
-        self.rereads = not is_nested(model) and any(map(backend.is_tensor, constants(graph)))
 
 
 def operation_trainable(operation):

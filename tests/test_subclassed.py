@@ -292,3 +292,39 @@ def test_an_unknown_layer_inside_a_subclassed_model():
 class Odd(layers.Layer):
     def call(self, x):
         return x * x
+
+
+class Scaled(keras.Model):
+    factor = 2.0
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_an_attribute_that_changes_after_wrap():
+    """A number of the model is taken when it is traced, and its operations keep their names."""
+    model = Scaled(name="scaled")
+    model(rows(4))
+    pane = wrap(model)
+    names = list(pane.trace(rows(4)))
+    model.factor = 3.0
+    keras.Input((4,)) * 1.0  # moves the counter behind the automatic names
+    trace = pane.trace(rows(4))
+    np.testing.assert_array_equal(trace.logits(), model(rows(4)))
+    assert list(trace) == names
+
+
+class Switched(keras.Model):
+    deep = False
+
+    def call(self, x):
+        return ops.relu(x) if self.deep else x * 2.0
+
+
+def test_other_layers_than_when_it_was_wrapped():
+    model = Switched(name="switched")
+    model(rows(4))
+    pane = wrap(model)
+    model.deep = True
+    with pytest.raises(ModelError, match=r"'switched' runs other layers than when it was wrapped\. Wrap it again"):
+        pane.trace(rows(4))

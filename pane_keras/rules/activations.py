@@ -13,7 +13,7 @@ from keras import activations, ops
 from pane_keras import backend, pieces
 from pane_keras.pieces import elementwise
 from pane_keras.registry import activation_piece, register, register_activation
-from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
+from pane_keras.rules.softmax import log_softmax_piece, softmax_piece, sparsemax_piece
 
 
 @register_activation(activations.linear)
@@ -127,10 +127,7 @@ def _softmax(activation):
 
 @register_activation(activations.log_softmax)
 def _log_softmax(activation):
-    """y = x - log Z with the normaliser Z held fixed: c = 1, b = -log Z."""
-    return elementwise(
-        activation, lambda x, y: ops.ones_like(x), bias=lambda x, y: y - x, through_zero=False, bounded=True
-    )
+    return log_softmax_piece(activation, axis=-1)
 
 
 @register_activation(activations.sparsemax)

@@ -9,8 +9,7 @@ import keras
 from keras import ops
 
 from pane_keras import backend, pieces
-from pane_keras.arguments import values_of
-from pane_keras.record import Slot
+from pane_keras.arguments import is_live, values_of
 from pane_keras.registry import register_as
 
 
@@ -42,7 +41,7 @@ def dot_product_attention(operation, arguments):
     """y = A v with A = softmax(q k / sqrt(d)) held fixed."""
     query, key = values_of(arguments.get("query")), values_of(arguments.get("key"))
     value = arguments.get("value")
-    if not isinstance(value, Slot) or value.held:
+    if not is_live(value):
         return pieces.held(arguments.function())
     weights = _weights(operation, arguments, query, key)
 

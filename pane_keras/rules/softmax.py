@@ -44,6 +44,18 @@ def softmax_piece(function, axis, kept=None):
     return elementwise(function, coefficient, bias=bias, nonnegative=True, bounded=True, head=True, kind="softmax")
 
 
+def log_softmax_piece(function, axis):
+    """Returns the piece of y = x - log Z with the normaliser Z held fixed: c = 1, b = -log Z."""
+    return elementwise(
+        function,
+        lambda x, y: ops.ones_like(x),
+        bias=lambda x, y: -ops.logsumexp(x, axis=axis, keepdims=True) * ops.ones_like(x),
+        through_zero=False,
+        bounded=True,
+        kind="log softmax",
+    )
+
+
 def sparsemax_piece(function, axis):
     """Returns the piece of y = max(x - tau, 0) with the threshold tau held fixed: c = [y > 0], b = -tau [y > 0]."""
 

@@ -3,7 +3,7 @@
 from keras import ops
 
 from pane_keras import backend, pieces
-from pane_keras.arguments import values_of
+from pane_keras.arguments import is_live, values_of
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.record import Slot
 from pane_keras.registry import register_as
@@ -114,7 +114,7 @@ def where(operation, arguments):
 def one_live(operation, arguments):
     """Returns (constant, whether the live one is the first); the constant is None where both are live."""
     sides = [arguments.get("x1"), arguments.get("x2")]
-    live = [isinstance(side, Slot) and not side.held for side in sides]
+    live = list(map(is_live, sides))
     if all(live):
         _refuse_ranks(operation, [side.value for side in sides])
         return None, True
@@ -169,7 +169,7 @@ def _chosen(operation, arguments, function):
 
 def _as_slot(record, side, y):
     """A live slot as it is; anything else as a held one, as large as the result."""
-    if isinstance(side, Slot) and not side.held:
+    if is_live(side):
         return side
     value = ops.cast(ops.convert_to_tensor(backend.snapshot(values_of(side))), record.dtype)
     return record.slot(ops.broadcast_to(value, backend.dims(y)), held=True)

@@ -3,7 +3,7 @@
 from keras import ops
 
 from pane_keras import backend, pieces
-from pane_keras.arguments import values_of
+from pane_keras.arguments import is_live, values_of
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.record import Slot
 from pane_keras.registry import register_as
@@ -113,7 +113,7 @@ def get_item(operation, arguments):
 def take(operation, arguments):
     """Elements picked by indices; rows of a constant table, picked by live indices, are vectors like an embedding's."""
     x, indices = arguments.get("x"), values_of(arguments.get("indices"))
-    if not isinstance(x, Slot) or x.held:
+    if not is_live(x):
         return pieces.source(
             lambda *_: ops.take(backend.snapshot(values_of(x)), ops.cast(indices, "int32"), operation.axis)
         )
@@ -199,7 +199,7 @@ def _joined(operation, arguments, xs, widen):
         refuse_shape(operation, slots[0].value, y)
         axis = operation.axis % len(y.shape)
         sizes = [widen(ops.convert_to_tensor(backend.snapshot(values_of(x)))).shape[axis] for x in xs]
-        live = [k for k, x in enumerate(xs) if isinstance(x, Slot) and not x.held]
+        live = [k for k, x in enumerate(xs) if is_live(x)]
         parts = [_widened(placed(axis, sum(sizes[:k]), sizes[k], sum(sizes)), widen) for k in live]
         bias = None if len(live) == len(xs) else function(*(ops.zeros_like(slot.value) for slot in slots))
         return pieces.nonnegative_sum(lambda *_: y, parts, copies=True, bias=bias, kind="concatenate")(record, *slots)

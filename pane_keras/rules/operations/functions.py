@@ -10,7 +10,7 @@ from pane_keras.registry import TRANSPARENT, activation_piece, register_as
 from pane_keras.rules.activations import glu_piece, quotient, relu_layer, squareplus_piece, through_zero
 from pane_keras.rules.operations.arithmetic import pole
 from pane_keras.rules.operations.samples import refuse_axis
-from pane_keras.rules.softmax import softmax_piece, sparsemax_piece
+from pane_keras.rules.softmax import log_softmax_piece, softmax_piece, sparsemax_piece
 
 # Operations without settings that are activation functions, which have a rule as such.
 _ACTIVATIONS = {
@@ -141,11 +141,9 @@ def softmax(operation, arguments):
 
 @register_as("LogSoftmax")
 def log_softmax(operation, arguments):
-    """y = x - log Z with the normaliser Z held fixed: c = 1, b = -log Z."""
+    """The normaliser is held fixed: c = 1."""
     refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
-    return elementwise(
-        arguments.function(), lambda x, y: ops.ones_like(x), bias=lambda x, y: y - x, through_zero=False, bounded=True
-    )
+    return log_softmax_piece(arguments.function(), axis=operation.axis)
 
 
 @register_as("Normalize")

@@ -3,7 +3,7 @@
 from keras import ops
 
 from pane_keras import backend, pieces
-from pane_keras.arguments import values_of
+from pane_keras.arguments import is_live, values_of
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.record import Slot
 from pane_keras.registry import register_as
@@ -109,19 +109,14 @@ def product_piece(function, operands, kind, per_sample=False):
     return pieces.signed_sum(lambda x: forward(x, constant), [(forward, None, constant)], per_sample=True, kind=kind)
 
 
-def is_live(operand):
-    """Whether something can excite an operand."""
-    return isinstance(operand, Slot) and not operand.held
-
-
 def _shape(operand):
     return tuple(ops.shape(values_of(operand)))
 
 
 def _one_a_sample(operands):
     """Whether the constant of a matrix product has a matrix for each sample, rather than one for all of them."""
-    (x,), (held,) = [o for o in operands if is_live(o)][:1], [o for o in operands if not is_live(o)][:1] or [None]
-    return isinstance(held, Slot) and held.value.shape[0] == x.value.shape[0]
+    x, other = sorted(operands, key=is_live, reverse=True)
+    return isinstance(other, Slot) and other.value.shape[0] == x.value.shape[0]
 
 
 def _refuse_constant(operation, constant, x, first):
