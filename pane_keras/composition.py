@@ -7,12 +7,14 @@ topological order for a push, so its cost is linear in the number of layers.
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from keras import ops
 
 from pane_keras import backend
 from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
+from pane_keras.fusion import with_scales_in_kernels
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,11 @@ class Chain:
     source: int
     target: int
     operands: tuple
+
+    @cached_property
+    def swept(self):
+        """The operands as a sweep contracts them, with scales of channels moved into kernels."""
+        return with_scales_in_kernels(self.operands)
 
 
 class Composition:
@@ -91,9 +98,23 @@ class Composition:
             start = fork(block) if len(chains) > 1 else block
             for chain in chains:
                 contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
-                arrived.setdefault(end, []).append(contract(start, chain.operands))
+                arrived.setdefault(end, []).append(contract(start, chain.swept))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
         return {end: done[end] for end in ends if end in done}
+
+
+def composed(record, sources, target, edges=None, cut=None):
+    """Returns the `Composition` of a query, which later queries of the same record share.
+
+    Args:
+        record, sources, target, edges: As for `Composition`.
+        cut: Slot of the layer at and below which positive is told from negative; by default everywhere.
+    """
+    asked = (tuple(sources), target, None if edges is None else tuple(edges), cut)
+    if asked not in record.compositions:
+        told = None if cut is None else told_apart(record, cut)
+        record.compositions[asked] = Composition(record, sources, target, edges, told)
+    return record.compositions[asked]
 
 
 def _carefully(sweep, weights, alive):

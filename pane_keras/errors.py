@@ -44,6 +44,10 @@ class LoadError(PaneError, ValueError):
     """A file is missing, or is not the model, picture or weights that it should be."""
 
 
+class ReleasedError(PaneError, RuntimeError):
+    """A trace was asked after its memory was released."""
+
+
 class ReadOnlyError(PaneError, AttributeError):
     """What belongs to the user's model was to be set on the model that wraps it."""
 

@@ -9,7 +9,7 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.block import closing
 from pane_keras.channels import channel_excitation
-from pane_keras.composition import Composition, told_apart
+from pane_keras.composition import composed
 from pane_keras.dense import DensePair, folded
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
@@ -44,7 +44,7 @@ class Excitation:
         self._record, self._locate, self._edges = record, locate, edges
         self.source, self.target = names
         self.signal, self.output = record.signal(source), record.signal(target)
-        self._ends, self._compositions = (source, target), {}
+        self._ends = source, target
         if joined and not self.composition().connected:
             raise NoPathError(
                 f"No path leads from {self.source!r} to {self.target!r}: nothing that {self.source!r} emits excites "
@@ -144,15 +144,13 @@ class Excitation:
         return DensePair(self._compose, *self._ends, self._record.signal, plan)
 
     def _compose(self, source, target):
-        return Composition(self._record, (source,), target, self._edges)
+        return composed(self._record, (source,), target, self._edges)
 
     def composition(self, split_below=None):
         """Returns the `Composition` of the pair, made once for each `split_below`."""
-        if split_below not in self._compositions:
-            source, target = self._ends
-            told = None if split_below is None else told_apart(self._record, self._locate(split_below))
-            self._compositions[split_below] = Composition(self._record, (source,), target, self._edges, told)
-        return self._compositions[split_below]
+        source, target = self._ends
+        cut = None if split_below is None else self._locate(split_below)
+        return composed(self._record, (source,), target, self._edges, cut)
 
     def pull(self, rows, split_below=None):
         """Returns the block over the source for weights (rows, batch, *shape) on the target; zeros without a path."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.factors import Factor, axes_of
 from pane_keras.operand import Operand
+from pane_keras.remembered import Remembered
 from pane_keras.scaled import with_room
 
 
@@ -22,22 +23,25 @@ class LinearOperand(Operand):
         forward: Function (x, kernel) -> o', linear in both.
         transpose: Function (rows, kernel, shape of x) -> rows, or None: derived.
         kernel: Tensor, or None for fixed coefficients that are not negative (|w| = w).
-        magnitude: Function kernel -> |kernel|.
+        magnitude: Function without arguments that returns |kernel|.
         nonnegative: x is known not to be negative, so sign(x) = [x != 0].
         elementary: Function (kernel, in_shape, out_shape) -> factors of W, the kernel as a function without arguments;
             or None: one dense tensor.
         per_sample: The kernel has the batch as its first axis.
         taps: Multiply-adds of the kernel for each unit of the output.
+        rescale: Function (kernel, c) -> the kernel whose outputs are multiplied by c, a tensor (channels,) along the
+            last axis of the output; or None.
     """
 
     forward: Callable
     transpose: Callable | None = None
     kernel: object = None
-    magnitude: Callable = ops.abs
+    magnitude: Callable | None = None
     nonnegative: bool = False
     elementary: Callable | None = None
     per_sample: bool = False
     taps: int = 0
+    rescale: Callable | None = None
 
     @property
     def work(self):
@@ -49,13 +53,24 @@ class LinearOperand(Operand):
     def push(self, block):
         return block.each(self._push_sum, None if self.single and not block.split else self._push_difference)
 
+    def rescaled(self, c, gain):
+        """Returns the operand of diag(c) W: S := c S and D := c D, whose outer sign(o') keeps the sign of o' = W x."""
+        rescale, magnitude = self.rescale, self.magnitude
+        return replace(
+            self,
+            kernel=rescale(self.kernel, c),
+            magnitude=Remembered(lambda: rescale(magnitude(), c)),
+            rescale=None,
+            gain=self.gain + gain,
+        )
+
     def apply(self, rows):
         """Returns W rows for rows (rows * batch, *in), without masks."""
         return self._applied(rows, self.kernel)
 
     def factors(self, difference=False):
         split = difference and not self.single
-        kernel = self._magnitude if split else lambda: self.kernel
+        kernel = self.magnitude if split else lambda: self.kernel
         elementary = self.elementary or self._dense_factors
         signs = self._sign_factors() if split else [self._zero_factor()]
         return [*elementary(kernel, self.in_shape, self.out_shape), *signs]
@@ -87,7 +102,7 @@ class LinearOperand(Operand):
             return self._pull_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
         flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
-        return t.grown(self._input_signs(self._transposed(flipped, self._magnitude()), t.rows), self.gain)
+        return t.grown(self._input_signs(self._transposed(flipped, self.magnitude()), t.rows), self.gain)
 
     def _push_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
@@ -98,11 +113,8 @@ class LinearOperand(Operand):
         if self.single:
             return self._push_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
-        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self._magnitude())
+        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self.magnitude())
         return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
-
-    def _magnitude(self):
-        return None if self.kernel is None else self.magnitude(self.kernel)
 
     def _input_signs(self, t, rows):
         if not self.nonnegative:

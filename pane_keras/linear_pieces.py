@@ -6,9 +6,21 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.linear_operand import LinearOperand
+from pane_keras.remembered import Remembered
 
 
-def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kind="linear", elementary=None, taps=None):
+def linear(
+    forward,
+    kernel,
+    bias=None,
+    *,
+    transpose=None,
+    magnitude=ops.abs,
+    kind="linear",
+    elementary=None,
+    taps=None,
+    rescale=None,
+):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
     Args:
@@ -21,7 +33,13 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
         elementary: Function (kernel, in_shape, out_shape) -> factors of W with named axes, for `expression()`, where
             `kernel` is a function that returns it; one dense tensor unless given.
         taps: Multiply-adds for each unit of the output; by default all axes of the kernel but the last.
+        rescale: Function (kernel, c) -> the kernel whose outputs are multiplied by c, a tensor (channels,) along the
+            last axis of the output. With it, a normalization that follows is taken into the kernel where that is
+            faster.
     """
+
+    # The steps of a recurrence run one piece.
+    shared = _remembered(magnitude, kernel)
 
     def run(record, slot):
         weights, shift = weights_like(kernel, slot.value), weights_like(bias, slot.value)
@@ -37,11 +55,12 @@ def linear(forward, kernel, bias=None, *, transpose=None, magnitude=ops.abs, kin
             forward=apply,
             transpose=transpose,
             kernel=weights,
-            magnitude=magnitude,
+            magnitude=shared if weights is kernel else _remembered(magnitude, weights),
             nonnegative=slot.nonnegative,
             gain=record.gain,
             elementary=elementary,
             taps=_taps(weights) if taps is None else taps,
+            rescale=rescale,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=shift is None)
@@ -90,7 +109,8 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
 
     def run(record, *slots):
         value = in_dtype_of(total(*(slot.value for slot in slots)), slots[0].value)
-        plain = all(kernel is None for *_, kernel in parts) and all(slot.nonnegative for slot in slots)
+        kernels = [weights_like(kernel, slot.value) for slot, (*_, kernel) in zip(slots, parts)]
+        plain = all(kernel is None for kernel in kernels) and all(slot.nonnegative for slot in slots)
         operands = [
             LinearOperand(
                 name=record.name,
@@ -99,14 +119,15 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
                 out=value if bias is None or copies else backend.signs(value - bias),
                 forward=_in_dtype(forward, slot.value),
                 transpose=transpose,
-                kernel=weights_like(kernel, slot.value),
+                kernel=weights,
+                magnitude=_remembered(ops.abs, weights),
                 per_sample=per_sample,
                 taps=kernel.shape[-1] if per_sample else 1,
                 nonnegative=slot.nonnegative,
                 # With neither a negative coefficient nor a negative input, every term has the sign of the sum.
                 single=copies or plain,
             )
-            for slot, (forward, transpose, kernel) in zip(slots, parts, strict=True)
+            for slot, (forward, transpose, kernel), weights in zip(slots, parts, kernels, strict=True)
         ]
         clean = bias is None
         flags = {"blocks_sum": copies or (plain and clean), "blocks_difference": copies or clean}
@@ -114,6 +135,10 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
         return record.stage(slots, output, operands, None if clean else lambda: bias)
 
     return run
+
+
+def _remembered(magnitude, kernel):
+    return Remembered(lambda: None if kernel is None else magnitude(kernel))
 
 
 def weights_like(values, x):

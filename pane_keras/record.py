@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import keras
 from keras import ops
 
+from pane_keras.errors import ReleasedError
 from pane_keras.operand import Operand
 from pane_keras.scaled import USUAL_GAIN
 
@@ -61,6 +62,15 @@ class Stage:
     head: bool = False
 
 
+class Gone:
+    """What stands where the contents of a released trace were."""
+
+    def _refuse(self, *_):
+        raise ReleasedError("The trace was released, and its tensors with it. Make a new one: pane.trace(inputs).")
+
+    __getitem__ = __iter__ = __len__ = __contains__ = _refuse
+
+
 @dataclass
 class Record:
     """Slots, edges and stages in the order in which the forward pass made them.
@@ -70,6 +80,7 @@ class Record:
         name: The layer that records at the moment.
         gain: Bits by which a stage of this layer may change the size of rows.
         graphs: Graphs of layers that were read for this pass, by what they were called with.
+        compositions: What queries composed, by what they asked for, so that repeated ones share it.
         dtype: Of every value that is not a whole number, and of all coefficients: "float32" or "float64".
     """
 
@@ -79,6 +90,11 @@ class Record:
     gain: int = USUAL_GAIN
     dtype: str = "float32"
     graphs: dict = field(default_factory=dict)
+    compositions: dict = field(default_factory=dict)
+
+    def release(self):
+        """Lets go of all tensors; what is asked afterwards raises ReleasedError."""
+        self.slots, self.stages, self.graphs, self.compositions = Gone(), Gone(), {}, Gone()
 
     def slot(self, value, **flags):
         """Adds a value and returns its slot."""

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from keras import ops
@@ -59,9 +59,16 @@ class ElementwiseOperand(SingleOperand):
 
     Attributes:
         multiplier: Function without arguments that returns the function (t, rows) -> t times c.
+        by_channel: c itself as a tensor (channels,), where it is one number for each channel, the last axis, in every
+            sample; else None.
     """
 
     multiplier: Callable
+    by_channel: object = None
+
+    def as_mask(self):
+        """Returns the operand with c = 1: what is left when a neighbour takes c over."""
+        return replace(self, multiplier=lambda: lambda t, rows: t, by_channel=None, gain=0)
 
     def factors(self, difference=False):
         shift = len(self.out_shape) - len(self.in_shape)

@@ -21,6 +21,7 @@ def elementwise(
     through_zero=None,
     head=False,
     kind="elementwise",
+    by_channel=None,
 ):
     """Returns the piece y = f(x) = c x + b, element by element, with c = (f(x) - f(0)) / x: S = D = c [x != 0].
 
@@ -35,6 +36,7 @@ def elementwise(
         through_zero: c is 0 wherever y is 0. By default, where there is no bias: c = y / x.
         head: A softmax or sigmoid, left out where it ends the model.
         kind: Word for people.
+        by_channel: The coefficient as a tensor (channels,), where it is the same in every sample and at every place.
     """
 
     def run(record, slot):
@@ -46,6 +48,7 @@ def elementwise(
             x=x,
             out=y,
             multiplier=lambda: _times(coefficient(x, y)),
+            by_channel=by_channel,
             gain=0 if bounded else record.gain,
             masks_sum=not masked,
             masks_difference=not masked,
@@ -68,10 +71,19 @@ def affine(scale, shift, kind="normalization"):
             bias=None if offset is None else lambda x, y: offset,
             through_zero=False,
             kind=kind,
+            by_channel=_by_channel(factor, slot.value),
         )
         return piece(record, slot)
 
     return run
+
+
+def _by_channel(factor, x):
+    """Returns a factor as a tensor (channels,) if it is one number for each entry of the last axis, else None."""
+    channels = x.shape[-1]
+    if not backend.is_tensor(factor) or tuple(factor.shape) != (1,) * (len(factor.shape) - 1) + (channels,):
+        return None
+    return ops.reshape(factor, (channels,))
 
 
 def rectifier(function, kind="relu"):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pane_keras import backend
 from pane_keras.check import Report, check_record
-from pane_keras.composition import Composition, told_apart
+from pane_keras.composition import composed
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation
 from pane_keras.maps import map_of
@@ -45,7 +45,8 @@ class Emission(NamedTuple):
 class Trace:
     """One forward pass. Iterates over the names of the layers; `trace[name]` is an `Emission`.
 
-    It keeps the values of the weights that it was made with. Memory is freed with the last reference to it.
+    It keeps the values of the weights that it was made with. Memory is freed with the last reference to it and to its
+    pairs, or by `release`.
     """
 
     def __init__(self, record, emitted, input_names, input_slots, outputs, output_names):
@@ -55,6 +56,7 @@ class Trace:
         self.input_names = input_names
         self._outputs = outputs
         self.output_names = output_names
+        self._input_shape = tuple(record.slots[self._input_slots[0]].value.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._emitted)
@@ -120,8 +122,8 @@ class Trace:
                 f"saliency() explains classes, outputs of shape (batch, classes). This output has the shape "
                 f"{tuple(logits.shape)}: ask between('input', 'logits').map(target=...) for one of its units."
             )
-        told = None if split_below is None else told_apart(self._record, self._call(split_below).output)
-        composition = Composition(self._record, self._input_slots, slot, told_apart=told)
+        cut = None if split_below is None else self._call(split_below).output
+        composition = composed(self._record, self._input_slots, slot, cut=cut)
         if not composition.connected:
             raise NoPathError(self._no_path_from_inputs())
         blocks = composition.pull(class_rows(target, logits, "logits"))
@@ -137,8 +139,15 @@ class Trace:
         """Returns the self-check: local and end-to-end completeness (section 5)."""
         return check_record(self._record, self._input_slots, [self._head(slot) for slot in self._outputs])
 
+    def release(self):
+        """Frees the memory of the trace, of its pairs and of what queries kept, while names still refer to them.
+
+        Maps that were computed stay. What is asked of the trace or of its pairs afterwards raises ReleasedError.
+        """
+        self._record.release()
+
     def __repr__(self):
-        return f"Trace({len(self)} layers, input {tuple(self._record.slots[self._input_slots[0]].value.shape)})"
+        return f"Trace({len(self)} layers, input {self._input_shape})"
 
     def _no_path_from_inputs(self):
         starts = [stage.name for stage in self._record.stages if not stage.edges]

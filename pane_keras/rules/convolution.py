@@ -26,6 +26,7 @@ def convolution(layer, inputs):
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, geometry, shape),
         kind="convolution",
         elementary=partial(convolution_factors, geometry=geometry),
+        rescale=_rescale(layer, ops.multiply),
     )
     return sequence(stage, activation_piece(layer.activation, layer.name))
 
@@ -48,6 +49,7 @@ def separable(layer, inputs):
         transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, pointwise, shape),
         kind="pointwise convolution",
         elementary=partial(convolution_factors, geometry=pointwise),
+        rescale=_rescale(layer, ops.multiply),
     )
     return sequence(_depthwise(layer, layer.depthwise_kernel), mixing, activation_piece(layer.activation, layer.name))
 
@@ -85,6 +87,11 @@ def channel_bias(layer, bias):
     return ops.reshape(bias, (1, -1, *[1] * layer.rank))
 
 
+def _rescale(layer, function):
+    """Channels are the last axis of the output only in the one data format."""
+    return function if layer.data_format == "channels_last" else None
+
+
 def _depthwise(layer, kernel, bias=None):
     geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format)
     return linear(
@@ -95,4 +102,5 @@ def _depthwise(layer, kernel, bias=None):
         kind="depthwise convolution",
         elementary=partial(depthwise_factors, geometry=geometry),
         taps=math.prod(kernel.shape[:-2]),
+        rescale=_rescale(layer, lambda kernel, c: kernel * ops.reshape(c, kernel.shape[-2:])),
     )

@@ -19,7 +19,13 @@ def dense(layer, inputs):
     kernel = backend.snapshot(layer.kernel)
     return sequence(
         linear(
-            ops.matmul, kernel, layer_bias(layer), transpose=_transposed_matmul, kind="dense", elementary=dense_factors
+            ops.matmul,
+            kernel,
+            layer_bias(layer),
+            transpose=_transposed_matmul,
+            kind="dense",
+            elementary=dense_factors,
+            rescale=ops.multiply,
         ),
         activation_piece(layer.activation, layer.name),
     )
