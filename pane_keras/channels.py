@@ -1,6 +1,5 @@
 """`ChannelExcitation`: how much every channel of one layer excites and inhibits every channel of another."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +9,9 @@ from pane_keras import backend
 from pane_keras.dense import joined, transposed
 from pane_keras.errors import TargetError
 from pane_keras.maps import map_of
+from pane_keras.portions import in_blocks, rows_at_a_time
 from pane_keras.scaled import BITS, Scaled, normalized
 from pane_keras.selection import Selection
-
-# Entries that the rows of one sweep may have on the larger of the two layers.
-_ENTRIES_PER_SWEEP = 2**25
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,14 @@ def channel_excitation(pair, contribution, axes):
         TargetError: A layer has no channel axis of this number.
     """
     source, target = (_Channels(*each) for each in zip((pair.signal, pair.output), axes, (pair.source, pair.target)))
+    at_a_time = rows_at_a_time(pair.composition())
     if target.count <= source.count:
         block = joined([
-            pair.pull(rows).each(lambda t: source.summed(t, contribution)) for rows in target.rows(source.size, False)
+            pair.pull(rows).each(lambda t: source.summed(t, contribution)) for rows in target.rows(at_a_time, False)
         ])  # fmt: skip
     else:
         parts = [
-            pair.push(rows).each(lambda t: target.summed(t, False)) for rows in source.rows(target.size, contribution)
+            pair.push(rows).each(lambda t: target.summed(t, False)) for rows in source.rows(at_a_time, contribution)
         ]
         block = transposed(joined(parts), (backend.dims(source.tensor)[0], source.count))
     maps = map_of(block, True)
@@ -118,14 +116,12 @@ class _Channels:
         if not shape or not -len(shape) <= axis < len(shape):
             raise TargetError(f"Layer {name!r} of shape {tuple(shape)} has no axis {axis} for its channels.")
         self.axis = axis % len(shape)
-        self.count, self.size = shape[self.axis], math.prod(shape)
+        self.count = shape[self.axis]
 
-    def rows(self, other_size, weighted):
+    def rows(self, at_a_time, weighted):
         """Yields rows (n, batch, *shape), one a channel: 1, or the signal, on its units."""
-        step = max(1, _ENTRIES_PER_SWEEP // (max(self.size, other_size) * backend.static_size(self.tensor.shape[0])))
-        for start in range(0, self.count, step):
-            channels = list(range(start, min(start + step, self.count)))
-            rows, _ = Selection(channel=channels, channel_axis=self.axis).rows(self.tensor, self.name, "channel")
+        for channels in in_blocks(self.count, at_a_time):
+            rows, _ = Selection(channel=list(channels), channel_axis=self.axis).rows(self.tensor, self.name, "channel")
             yield rows * self.tensor[None] if weighted else rows
 
     def summed(self, t, weighted):

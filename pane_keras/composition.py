@@ -15,6 +15,7 @@ from pane_keras import backend
 from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
 from pane_keras.fusion import with_scales_in_kernels
+from pane_keras.portions import entries
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Composition:
     def work(self):
         """Multiply-adds of one row, of both channels, over all edges."""
         return sum(operand.work for *_, operand in self._edges)
+
+    @property
+    def widest(self):
+        """Entries of the largest signal on the way, over the whole batch."""
+        operands = [operand for *_, operand in self._edges]
+        return max((entries(signal) for operand in operands for signal in (operand.x, operand.out)), default=0)
 
     def waists(self):
         """Yields (slot, work above, work below) of the slots between the ends that every path runs through.

@@ -1,7 +1,9 @@
 """All coefficients of a pair: which way they are computed, in blocks of rows, and how they are put together."""
 
 import math
+from dataclasses import replace
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -9,10 +11,9 @@ from pane_keras import backend
 from pane_keras.block import Block
 from pane_keras.maps import ExcitationMap, axes_of, map_of
 from pane_keras.planner import MIDDLE, SOURCE, plans
+from pane_keras.portions import in_blocks, portions
 from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
 from pane_keras.selection import one_hot_rows
-
-ROWS_PER_BLOCK = 256
 
 
 class DenseExcitation(ExcitationMap):
@@ -52,14 +53,29 @@ class DensePair:
     def block(self):
         """Returns the whole block, rows of the target over the source."""
         if self.plan.start == SOURCE:
-            source = self._signal(self._ends[0])
-            return transposed(pushed(self._compose(*self._ends), source, range(self.columns)), backend.dims(source))
-        parts = [self.row_block(rows) for rows in in_blocks(self.rows)]
-        return joined(parts)
+            return self.row_block(range(self.rows))
+        return joined([self.row_block(rows) for rows in self.stripes(0)])
+
+    def stripes(self, max_bytes):
+        """Returns the ranges of rows to compute at a time.
+
+        From the source every block sweeps all columns, so its blocks are as large as `max_bytes` allows.
+        """
+        if self.plan.start != SOURCE:
+            return portions(self.rows, self._compose(*self._ends))
+        return in_blocks(self.rows, self._rows_within(max_bytes))
+
+    def keep_within(self, max_bytes):
+        """Takes the plan that is cheapest when no more than `max_bytes` are computed at a time."""
+        possible = [plan for plan in self.plans if self._kept_bytes(plan) <= max_bytes]
+        self.plan = min(possible, key=lambda plan: plan.cost * self._sweeps(plan, max_bytes))
 
     def row_block(self, rows):
         """Returns the rows of some units of the target, a range of flat indices, over the source."""
         source, target = self._ends
+        if self.plan.start == SOURCE:
+            columns = pushed(self._compose(source, target), self._signal(source), range(self.columns), rows)
+            return transposed(columns, backend.dims(self._signal(source)))
         if self.plan.start != MIDDLE:
             return pulled(self._compose(source, target), self._signal(target), rows)
         middle = self.plan.slot
@@ -84,21 +100,33 @@ class DensePair:
     def _width(self, slot):
         return math.prod(self._signal(slot).shape[1:])
 
+    def _sweeps(self, plan, max_bytes):
+        return -(-self.rows // self._rows_within(max_bytes)) if plan.start == SOURCE else 1
 
-def in_blocks(count, size=ROWS_PER_BLOCK):
-    """Returns the ranges of flat indices, `size` at a time."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+    def _rows_within(self, max_bytes):
+        return max(1, int(max_bytes // (self._bytes(1) * self.columns)))
+
+    def _kept_bytes(self, plan):
+        """What a plan holds from block to block: the rows of the layer in the middle over the source."""
+        return 0 if plan.slot is None else self._bytes(self._width(plan.slot)) * self.columns
+
+    def _bytes(self, count):
+        """Size of so many coefficients of every sample, in both channels."""
+        signal = self._signal(self._ends[0])
+        itemsize = np.dtype(keras.backend.standardize_dtype(signal.dtype)).itemsize
+        return 2 * count * backend.static_size(signal.shape[0]) * itemsize
 
 
 def pulled(composition, target, rows):
     """Returns rows of units of the target, (batch, *shape), swept down to the one source."""
-    parts = [composition.pull(one_hot_rows(np.array(part), target)) for part in _parts(rows)]
+    parts = [composition.pull(one_hot_rows(np.array(part), target)) for part in _parts(rows, composition)]
     return joined([part[composition.sources[0]] for part in parts])
 
 
-def pushed(composition, source, columns):
-    """Returns rows of units of the source, swept up to the target."""
-    return joined([composition.push(one_hot_rows(np.array(part), source)) for part in _parts(columns)])
+def pushed(composition, source, columns, units=None):
+    """Returns rows of units of the source, swept up to the target; there, over a range of flat `units` or over all."""
+    parts = (composition.push(one_hot_rows(np.array(part), source)) for part in _parts(columns, composition))
+    return joined([part if units is None else part.each(lambda t: _restricted(t, units)) for part in parts])
 
 
 def joined(blocks):
@@ -141,8 +169,13 @@ def folded(block, target, source, **words):
     return DenseExcitation(*parts, *scales, flat.signal, flat.over, flat.of)
 
 
-def _parts(indices):
-    return [indices[part.start : part.stop] for part in in_blocks(len(indices))]
+def _parts(indices, composition):
+    return [indices[part.start : part.stop] for part in portions(len(indices), composition)]
+
+
+def _restricted(t, units):
+    flat = ops.reshape(t.mantissa, (-1, math.prod(backend.dims(t.mantissa)[1:])))
+    return replace(t, mantissa=flat[:, units.start : units.stop])
 
 
 def _concatenated(parts):

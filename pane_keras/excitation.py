@@ -11,10 +11,12 @@ from pane_keras.block import closing
 from pane_keras.channels import channel_excitation
 from pane_keras.composition import composed
 from pane_keras.dense import DensePair, folded
+from pane_keras.dense_files import stream_dense
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import map_of
+from pane_keras.maps import joined_maps, map_of
 from pane_keras.plain_network import segments_of
+from pane_keras.portions import portions
 from pane_keras.selection import Selection
 
 SHARE_OF_MEMORY = 0.25
@@ -87,7 +89,8 @@ class Excitation:
         selection = Selection(target, weights, channel, region, **how)
         rows, several = selection.rows(self.output, self.target, "target")
         of = f"{self.target}{'' if target is None else f'[{target}]'}"
-        return map_of(self.pull(rows, split_below), several, signal=self.signal, over=self.source, of=of)
+        words = {"signal": self.signal, "over": self.source, "of": of}
+        return self._maps(self.pull, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
     def effect(self, source=None, *, weights=None, channel=None, region=None, split_below=None, **how):
@@ -103,7 +106,8 @@ class Excitation:
         """
         selection = Selection(source, weights, channel, region, **how)
         rows, several = selection.rows(self.signal, self.source, "source")
-        return map_of(self.push(rows, split_below), several, signal=self.output, over=self.target, of=self.source)
+        words = {"signal": self.output, "over": self.target, "of": self.source}
+        return self._maps(self.push, rows, several, self.target_shape, split_below, words)
 
     @backend.as_written
     def channels(self, *, contribution=False, source_axis=-1, target_axis=-1):
@@ -119,19 +123,31 @@ class Excitation:
         return channel_excitation(self, contribution, (source_axis, target_axis))
 
     @backend.as_written
-    def dense(self, max_bytes=None):
+    def dense(self, max_bytes=None, *, out=None, progress=True):
         """Returns all coefficients of the pair as a `DenseExcitation`, which unpacks to (positive, negative).
 
         They are computed in blocks of rows from whichever side, or layer in between, is cheapest.
 
         Args:
-            max_bytes: Largest size of the result; by default a quarter of the free memory.
+            max_bytes: Largest size of the result, or with `out`, of what is computed at a time; by default a quarter
+                of the free memory.
+            out: A folder that the result is written to, block by block: `positive.npy`, `negative.npy`, `sum.npy`,
+                `log2_scale.npy`, `sum_log2_scale.npy`. What is returned lies in these files (`numpy.memmap`). Until it
+                is whole the folder is called `<out>.part`; called again with the same pair at the same sample, the
+                blocks in it are kept.
+            progress: Whether to show a progress bar, with `out`.
 
         Raises:
             DenseSizeError: The result would be larger.
+            SaveError: The folder cannot be written, the disk is too small, or the folder holds another pair.
         """
+        if out is not None:
+            return stream_dense(self, out, _limit(max_bytes), progress)
         self.refuse_size(max_bytes)
-        block = self.dense_pair().block() if self.composition().connected else self._no_rows()
+        return self.folded(self.dense_pair().block() if self.composition().connected else self._no_rows())
+
+    def folded(self, block):
+        """Returns the `DenseExcitation` of a block with one row for each unit of the target."""
         return folded(block, self.output, self.signal, over=self.source, of=self.target)
 
     def expression(self):
@@ -162,16 +178,36 @@ class Excitation:
         composition = self.composition(split_below)
         return composition.push(rows) if composition.connected else _zeros(rows, self.target_shape)
 
+    def _maps(self, sweep, rows, several, shape, split_below, words):
+        """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
+        count = rows.shape[0]
+        self._refuse_maps(count, shape)
+        parts = portions(count, self.composition(split_below))
+        return joined_maps([map_of(sweep(rows[p.start : p.stop], split_below), several, **words) for p in parts])
+
+    def _refuse_maps(self, count, shape):
+        size, free = self._bytes(count, *shape), backend.device_memory()
+        if count > 1 and size > free:
+            raise DenseSizeError(
+                f"{count} maps of shape {shape} between {self.source!r} and {self.target!r} take {size / 2**30:.3g} "
+                f"GiB, and {free / 2**30:.3g} GiB are free. Ask for fewer at a time, for channels(), or for "
+                "dense(out=...), which writes to files."
+            )
+
+    def _bytes(self, *shape):
+        """Size of positive, negative and sum of such a shape for each sample."""
+        itemsize = np.dtype(keras.backend.standardize_dtype(self.signal.dtype)).itemsize
+        return 3 * backend.static_size(self.signal.shape[0]) * math.prod(shape) * itemsize
+
     def refuse_size(self, max_bytes=None):
         """Raises DenseSizeError where the dense result is larger than `max_bytes`, or than its share of free memory."""
-        limit = SHARE_OF_MEMORY * backend.device_memory() if max_bytes is None else max_bytes
+        limit, size = _limit(max_bytes), self._bytes(*self.target_shape, *self.source_shape)
         shape = (backend.static_size(self.signal.shape[0]), *self.target_shape, *self.source_shape)
-        size = 3 * math.prod(shape) * np.dtype(keras.backend.standardize_dtype(self.signal.dtype)).itemsize
         if size > limit:
             raise DenseSizeError(
                 f"The dense pair {self.source!r} -> {self.target!r} has positive, negative and sum of shape {shape}: "
                 f"{size / 2**30:.3g} GiB, over the limit of {limit / 2**30:.3g} GiB. Ask for map(target=...), "
-                "effect(source=...) or channels(), or raise max_bytes."
+                "effect(source=...) or channels(), write it to files with out=..., or raise max_bytes."
             )
 
     def _no_rows(self):
@@ -180,6 +216,10 @@ class Excitation:
 
     def __repr__(self):
         return f"Excitation({self.source!r} {self.source_shape} -> {self.target!r} {self.target_shape})"
+
+
+def _limit(max_bytes):
+    return SHARE_OF_MEMORY * backend.device_memory() if max_bytes is None else max_bytes
 
 
 def _zeros(rows, shape):

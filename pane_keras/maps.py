@@ -8,7 +8,8 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 
-_TENSORS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale", "signal")
+_COEFFICIENTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
+_TENSORS = (*_COEFFICIENTS, "signal")
 _SPACE = {1: ("unit",), 2: ("step", "channel"), 3: ("height", "width", "channel"),
           4: ("depth", "height", "width", "channel")}  # fmt: skip
 
@@ -88,6 +89,14 @@ def map_of(block, several, **words):
         tuple(_batch_first(t, block.rows, several) for t in part) for part in parts
     ]
     return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
+
+
+def joined_maps(maps):
+    """Returns maps (batch, n, *shape) of several lists of units as one."""
+    if len(maps) == 1:
+        return maps[0]
+    parts = {name: ops.concatenate([getattr(one, name) for one in maps], axis=1) for name in _COEFFICIENTS}
+    return replace(maps[0], **parts)
 
 
 def _batch_first(tensor, rows, several):

@@ -4,8 +4,8 @@
 class Remembered:
     """A value made on demand, and kept from the second time on.
 
-    One sweep over a network needs the magnitudes of every kernel once. Kept from the start, they would double the memory
-    that the weights take in the common case of a single query.
+    One sweep over a network needs the magnitudes of every kernel once. Kept from the start, they would double the
+    memory that the weights take in the common case of a single query.
 
     Args:
         make: Function without arguments.

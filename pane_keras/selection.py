@@ -30,7 +30,9 @@ class Selection(NamedTuple):
     channel_axis: int = -1
 
     def rows(self, tensor, layer, word):
-        """Returns (rows, several): tensor (rows, batch, *shape) of weights, and whether there are several selections.
+        """Returns (rows, several): weights (rows, batch, *shape), and whether there are several selections.
+
+        The rows are a tensor, or `UnitRows`: both have a shape, and are sliced along the rows.
 
         Args:
             tensor: The layer's output, (batch, *shape).
@@ -92,7 +94,7 @@ def unit_rows(units, tensor, layer):
         layer: Its name, for the messages.
 
     Returns:
-        One-hot tensor (rows, batch, *shape), and whether there are several.
+        `UnitRows`, and whether there are several.
 
     Raises:
         TargetError: An index has the wrong length or lies outside.
@@ -109,7 +111,23 @@ def unit_rows(units, tensor, layer):
     if not indices:
         raise TargetError(f"Expected at least one unit of layer {layer!r}. Received: an empty list.")
     flat = np.ravel_multi_index(np.array(indices).T, shape) if shape else np.zeros(len(indices), int)
-    return one_hot_rows(flat, tensor), several
+    return UnitRows(flat, tensor), several
+
+
+class UnitRows:
+    """One-hot rows (n, batch, *shape) that become tensors a slice at a time: n of them can be more than memory holds.
+
+    Args:
+        flat: Array (n,) of flat indices of units.
+        tensor: The layer's output, (batch, *shape).
+    """
+
+    def __init__(self, flat, tensor):
+        self._flat, self._tensor = flat, tensor
+        self.shape = (len(flat), *tensor.shape)
+
+    def __getitem__(self, part):
+        return one_hot_rows(self._flat[part], self._tensor)
 
 
 def one_hot_rows(flat, tensor):
@@ -163,7 +181,7 @@ def _one_a_sample(rows, tensor, layer):
     count, batch = rows.shape[0], tensor.shape[0]
     if count != batch:
         raise TargetError(f"Expected one selection of layer {layer!r} for each of {batch} samples. Received: {count}.")
-    return ops.stack([rows[k, k] for k in range(batch)])[None]
+    return ops.stack([rows[k : k + 1][0, k] for k in range(batch)])[None]
 
 
 def _channel(channel, count, layer):

@@ -1,16 +1,15 @@
 """Maps of many images: batched, prefetched, with a progress bar, and written so that nothing is lost."""
 
 import hashlib
-import json
 import pathlib
 import re
-import tempfile
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from pane_keras import backend
-from pane_keras.errors import InputError, SaveError
+from pane_keras.errors import InputError
+from pane_keras.files import claim_folder, written
 
 _PARTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
 _SETTINGS = "explained.json"
@@ -55,17 +54,7 @@ class MapFolder:
 
     def __init__(self, path, settings):
         self.path = pathlib.Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(f"Cannot make the folder {str(self.path)!r}: {error.strerror}.") from None
-        known, settings = self.path / _SETTINGS, json.loads(json.dumps(settings, default=_plain))
-        if known.exists() and _read(known) != settings:
-            raise SaveError(
-                f"The folder {str(self.path)!r} holds maps of another model, data or settings. Choose another folder, "
-                "or remove it first."
-            )
-        self._write(known, lambda file: file.write(json.dumps(settings).encode()))
+        claim_folder(self.path / _SETTINGS, settings)
 
     @property
     def done(self):
@@ -84,20 +73,7 @@ class MapFolder:
             for name, one in named.items()
             for part in _PARTS
         }
-        self._write(path, lambda file: np.savez_compressed(file, **arrays))
-        return path
-
-    def _write(self, path, write):
-        part = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=self.path, suffix=".part", delete=False) as file:
-                part = pathlib.Path(file.name)
-                write(file)
-            part.replace(path)
-        except OSError as error:
-            if part is not None:
-                part.unlink(missing_ok=True)
-            raise SaveError(f"Cannot write {str(path)!r}: {error.strerror}.") from None
+        return written(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def first_samples(maps, count):
@@ -112,18 +88,6 @@ def fingerprint(model, data, **settings):
     shapes, ends = backend.ends(data)
     weights = _digest(variable.numpy() for variable in model.weights)
     return {"model": model.name, "weights": weights, "shapes": shapes, "data": _digest(ends), **settings}
-
-
-def _read(path):
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return None
-
-
-def _plain(value):
-    """Numbers and arrays of NumPy as JSON takes them."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _digest(arrays):

@@ -247,7 +247,7 @@ def test_channels_of_other_models(name):
 def test_many_channels_are_swept_in_parts(monkeypatch):
     pair = channel_model(3, 5)
     whole = pair.channels()
-    monkeypatch.setattr("pane_keras.channels._ENTRIES_PER_SWEEP", 1)
+    monkeypatch.setattr("pane_keras.portions.ENTRIES", 1)
     for part in ("positive", "negative", "sum", "log2_scale"):
         np.testing.assert_allclose(getattr(pair.channels(), part), getattr(whole, part), rtol=1e-5, atol=1e-6)
 

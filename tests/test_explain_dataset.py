@@ -230,14 +230,14 @@ def test_a_folder_of_other_maps_is_refused(pane, x, tmp_path, other):
     if other == "weights":
         pane.model.get_layer("kind").kernel.assign_add(np.ones((7, 3)))
     data = {"data": 2 * x, "more data": np.concatenate([x, x])}.get(other if isinstance(other, str) else None, x)
-    with pytest.raises(SaveError, match="holds maps of another model, data or settings"):
+    with pytest.raises(SaveError, match="holds results of another model, data or settings"):
         explain(pane, data, out=tmp_path, **how)
     assert names(tmp_path) == FILES
 
 
 def test_a_folder_of_another_dataset_is_refused(pane, x, tmp_path):
     explain(pane, labelled(x), target=1, out=tmp_path)
-    with pytest.raises(SaveError, match="holds maps of another model, data or settings"):
+    with pytest.raises(SaveError, match="holds results of another model, data or settings"):
         explain(pane, labelled(2 * x), target=1, out=tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_a_class_that_is_a_numpy_integer_in_a_new_folder(pane, x, tmp_path):
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/none/maps"])
 def test_a_folder_that_cannot_be_made(pane, x, tmp_path, place):
     (tmp_path / "file").write_text("here already")
-    with pytest.raises(SaveError, match="Cannot make the folder"):
+    with pytest.raises(SaveError, match="Cannot write"):
         explain(pane, x, target=1, out=tmp_path / place)
 
 
@@ -273,5 +273,5 @@ def test_a_folder_that_cannot_be_written(pane, x, tmp_path, monkeypatch, fails):
 
 def test_settings_that_are_not_of_this_function(pane, x, tmp_path):
     (tmp_path / "explained.json").write_text("not JSON")
-    with pytest.raises(SaveError, match="holds maps of another model, data or settings"):
+    with pytest.raises(SaveError, match="holds results of another model, data or settings"):
         explain(pane, x, target=1, out=tmp_path)

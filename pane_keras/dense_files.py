@@ -1,0 +1,108 @@
+"""A dense pair that is larger than memory, written to files block by block, and resumed after an interruption."""
+
+import hashlib
+import math
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm.auto import tqdm
+
+from pane_keras.dense import DenseExcitation
+from pane_keras.errors import SaveError
+from pane_keras.files import claim_folder, refuse_other_settings, saving
+from pane_keras.maps import map_of
+
+_COEFFICIENTS, _SCALES = ("positive", "negative", "sum"), ("log2_scale", "sum_log2_scale")
+_SETTINGS, _DONE = "pair.json", "done.npy"
+
+
+def stream_dense(pair, out, max_bytes, progress):
+    """Returns the `DenseExcitation` of a pair that lies in the files of a folder, computed as far as they lack it.
+
+    Args:
+        pair: The `Excitation`.
+        out: The folder.
+        max_bytes: Size of what is computed at a time.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        SaveError: As `Excitation.dense`.
+    """
+    whole, part = pathlib.Path(out), pathlib.Path(f"{out}.part")
+    settings = _settings(pair)
+    if whole.exists():
+        refuse_other_settings(whole / _SETTINGS, settings)
+    else:
+        with saving(whole):
+            _fill(pair, _Folder(part, pair, settings), max_bytes, progress)
+            part.replace(whole)
+            (whole / _DONE).unlink()
+    arrays = [np.load(whole / f"{name}.npy", mmap_mode="r") for name in (*_COEFFICIENTS, *_SCALES)]
+    return DenseExcitation(*arrays, pair.signal, pair.source, pair.target)
+
+
+def _fill(pair, folder, max_bytes, progress):
+    dense = pair.dense_pair()
+    dense.keep_within(max_bytes)
+    stripes = [rows for rows in dense.stripes(max_bytes) if not folder.done[rows.start : rows.stop].all()]
+    for rows in tqdm(stripes, disable=not progress, unit="block"):
+        folder.write(rows, map_of(dense.row_block(rows), True))
+
+
+class _Folder:
+    """The files of a dense pair that is being computed, and which rows of it are there."""
+
+    def __init__(self, path, pair, settings):
+        self.path, self._units = path, math.prod(pair.target_shape)
+        claim_folder(path / _SETTINGS, settings)
+        self._shapes = _shapes(pair)
+        if not (path / _DONE).exists():
+            self._refuse_full_disk()
+            self._allocate()
+        self.done = np.load(path / _DONE, mmap_mode="r+")
+
+    def write(self, rows, maps):
+        """Writes the rows of some units of the target, and only then notes that they are there."""
+        for name, (shape, _) in self._shapes.items():
+            # Maps of several rows have the batch first, then the rows.
+            array = np.load(self.path / f"{name}.npy", mmap_mode="r+")
+            flat = array.reshape(shape[0], self._units, -1)
+            flat[:, rows.start : rows.stop] = np.reshape(getattr(maps, name), (shape[0], len(rows), -1))
+            array.flush()
+        self.done[rows.start : rows.stop] = True
+        self.done.flush()
+
+    def _allocate(self):
+        for name, (shape, dtype) in self._shapes.items():
+            np.lib.format.open_memmap(self.path / f"{name}.npy", "w+", dtype, shape)
+        np.lib.format.open_memmap(self.path / _DONE, "w+", bool, (self._units,))
+
+    def _refuse_full_disk(self):
+        size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self._shapes.values())
+        free = shutil.disk_usage(self.path).free
+        if size > free:
+            raise SaveError(
+                f"The dense pair takes {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free where "
+                f"{str(self.path)!r} lies. Choose another disk, or ask for map(), effect() or channels()."
+            )
+
+
+def _shapes(pair):
+    dtype = keras.backend.standardize_dtype(pair.signal.dtype)
+    scales = (pair.signal.shape[0], *pair.target_shape)
+    return {
+        **{name: ((*scales, *pair.source_shape), dtype) for name in _COEFFICIENTS},
+        **{name: (scales, "int32") for name in _SCALES},
+    }
+
+
+def _settings(pair):
+    """What tells a pair at a sample from another: its layers and what they emit."""
+    digest = hashlib.sha256()
+    for tensor in (pair.signal, pair.output):
+        digest.update(np.ascontiguousarray(ops.convert_to_numpy(tensor)).tobytes())
+    shapes = [list(pair.signal.shape), list(pair.output.shape)]
+    return {"source": pair.source, "target": pair.target, "shapes": shapes, "signals": digest.hexdigest()}
