@@ -47,16 +47,18 @@ class Block(NamedTuple):
         return Block(s, (on_difference or on_sum)(self.difference))
 
 
-def closing(weights, room=BITS):
+def closing(weights, room=BITS, units=None):
     """Returns the block that closes a leg with `weights`, a tensor (rows, batch, *shape).
 
-    Its rows are normalised before they may have changed by more than `room` bits.
+    Its rows are normalised before they may have changed by more than `room` bits. Where each of them selects one unit,
+    `units` are their flat indices, (rows,).
 
     A unit excites itself positively, so P = weights, N = 0 and S = D = weights. Weights on several units are the
     linear combination of the units' rows.
     """
-    rows, _, *shape = backend.dims(weights)
-    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS, room=room)
+    rows, batch, *shape = backend.dims(weights)
+    units = None if units is None else ops.repeat(ops.convert_to_tensor(units), batch)
+    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS, room=room, units=units)
     return Block(start, start)
 
 

@@ -53,24 +53,35 @@ class Composition:
         self._edges = list(_unmasked(record, edges, self.sources, told_apart))
         self.chains = tuple(_chains(self._edges, {*self.sources, target}))
 
-    def pull(self, weights):
+    def pull(self, weights, units=None):
         """Returns {source: block} for weights (rows, batch, *shape) that close the target's leg.
 
-        Sources without a path are missing.
+        Sources without a path are missing. `units` are flat indices, (rows,), where each row selects one unit.
         """
         sweep = lambda block: self._sweep({self.target: [block]}, True, self.sources)  # noqa: E731
-        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked))
+        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
 
-    def push(self, weights):
+    def push(self, weights, units=None):
         """Returns the block on the target's leg for weights that close the leg of the one source."""
         source = self.sources[0]
         sweep = lambda block: self._sweep({source: [block]}, False, (self.target,))  # noqa: E731
-        return _carefully(sweep, weights, self._alive(weights, source, True))[self.target]
+        return _carefully(sweep, weights, self._alive(weights, source, True), units)[self.target]
 
     @property
     def work(self):
         """Multiply-adds of one row, of both channels, over all edges."""
         return sum(operand.work for *_, operand in self._edges)
+
+    def picked_work(self, pull):
+        """Work that a row of one unit is spared: coefficients of the first linear layer it meets are looked up."""
+        end = self.target if pull else self.sources[0]
+        while True:
+            here = [edge for edge in self._edges if edge[pull] == end]
+            if len(here) != 1:
+                return 0
+            end, operand = here[0][not pull], here[0][2]
+            if not operand.keeps_units:
+                return operand.picked_work
 
     @property
     def widest(self):
@@ -124,16 +135,16 @@ def composed(record, sources, target, edges=None, cut=None):
     return record.compositions[asked]
 
 
-def _carefully(sweep, weights, alive):
+def _carefully(sweep, weights, alive, units):
     """Sweeps again, normalising before every stage, where the first sweep left the range of the dtype.
 
     That takes units that only tiny weights reach, or weights that grew or shrank by millions after the model was
     wrapped, when their gains were read. Inside a graph the host cannot look at the result, and the gains hold.
     """
-    swept = sweep(closing(weights))
+    swept = sweep(closing(weights, units=units))
     if all(in_range(block, alive) for block in swept.values()):
         return swept
-    return sweep(closing(weights, room=0))
+    return sweep(closing(weights, room=0, units=units))
 
 
 def _visits(chains, pull):

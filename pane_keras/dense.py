@@ -13,7 +13,7 @@ from pane_keras.maps import ExcitationMap, axes_of, map_of
 from pane_keras.planner import MIDDLE, SOURCE, plans
 from pane_keras.portions import in_blocks, portions
 from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
-from pane_keras.selection import one_hot_rows
+from pane_keras.selection import UnitRows
 
 
 class DenseExcitation(ExcitationMap):
@@ -119,13 +119,13 @@ class DensePair:
 
 def pulled(composition, target, rows):
     """Returns rows of units of the target, (batch, *shape), swept down to the one source."""
-    parts = [composition.pull(one_hot_rows(np.array(part), target)) for part in _parts(rows, composition)]
+    parts = [composition.pull(*UnitRows(np.array(part), target).closing()) for part in _parts(rows, composition)]
     return joined([part[composition.sources[0]] for part in parts])
 
 
 def pushed(composition, source, columns, units=None):
     """Returns rows of units of the source, swept up to the target; there, over a range of flat `units` or over all."""
-    parts = (composition.push(one_hot_rows(np.array(part), source)) for part in _parts(columns, composition))
+    parts = (composition.push(*UnitRows(np.array(part), source).closing()) for part in _parts(columns, composition))
     return joined([part if units is None else part.each(lambda t: _restricted(t, units)) for part in parts])
 
 
@@ -175,7 +175,7 @@ def _parts(indices, composition):
 
 def _restricted(t, units):
     flat = ops.reshape(t.mantissa, (-1, math.prod(backend.dims(t.mantissa)[1:])))
-    return replace(t, mantissa=flat[:, units.start : units.stop])
+    return replace(t, mantissa=flat[:, units.start : units.stop], units=None)
 
 
 def _concatenated(parts):

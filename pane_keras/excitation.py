@@ -17,7 +17,7 @@ from pane_keras.expression import Expression
 from pane_keras.maps import joined_maps, map_of
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
-from pane_keras.selection import Selection
+from pane_keras.selection import Selection, closing_of
 
 SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a dense result may take unless `max_bytes` says otherwise."""
@@ -171,12 +171,16 @@ class Excitation:
     def pull(self, rows, split_below=None):
         """Returns the block over the source for weights (rows, batch, *shape) on the target; zeros without a path."""
         composition = self.composition(split_below)
-        return composition.pull(rows)[self._ends[0]] if composition.connected else _zeros(rows, self.source_shape)
+        weights, units = closing_of(rows)
+        if not composition.connected:
+            return _zeros(weights, self.source_shape)
+        return composition.pull(weights, units)[self._ends[0]]
 
     def push(self, rows, split_below=None):
         """Returns the block over the target for weights (rows, batch, *shape) on the source; zeros without a path."""
         composition = self.composition(split_below)
-        return composition.push(rows) if composition.connected else _zeros(rows, self.target_shape)
+        weights, units = closing_of(rows)
+        return composition.push(weights, units) if composition.connected else _zeros(weights, self.target_shape)
 
     def _maps(self, sweep, rows, several, shape, split_below, words):
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""

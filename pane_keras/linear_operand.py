@@ -31,6 +31,8 @@ class LinearOperand(Operand):
         taps: Multiply-adds of the kernel for each unit of the output.
         rescale: Function (kernel, c) -> the kernel whose outputs are multiplied by c, a tensor (channels,) along the
             last axis of the output; or None.
+        pick: Function (kernel, units, pull) -> the rows of W of some units of the output, or the columns of W of some
+            units of the input, (n, *shape); or None.
     """
 
     forward: Callable
@@ -42,10 +44,15 @@ class LinearOperand(Operand):
     per_sample: bool = False
     taps: int = 0
     rescale: Callable | None = None
+    pick: Callable | None = None
 
     @property
     def work(self):
         return 2 * self.taps * math.prod(self.out_shape) + super().work
+
+    @property
+    def picked_work(self):
+        return 0 if self.pick is None else 2 * self.taps * math.prod(self.out_shape)
 
     def pull(self, block):
         return block.each(self._pull_sum, None if self.single and not block.split else self._pull_difference)
@@ -95,25 +102,25 @@ class LinearOperand(Operand):
     def _pull_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
         t = with_room(t, self.gain)
-        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel), masked, t.rows), self.gain)
+        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel, t.units), masked, t.rows), self.gain)
 
     def _pull_difference(self, t):
         if self.single:
             return self._pull_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
         flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
-        return t.grown(self._input_signs(self._transposed(flipped, self.magnitude()), t.rows), self.gain)
+        return t.grown(self._input_signs(self._transposed(flipped, self.magnitude(), t.units), t.rows), self.gain)
 
     def _push_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
         t = with_room(t, self.gain)
-        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel), self.gain)
+        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel, t.units), self.gain)
 
     def _push_difference(self, t):
         if self.single:
             return self._push_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
-        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self.magnitude())
+        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self.magnitude(), t.units)
         return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
 
     def _input_signs(self, t, rows):
@@ -121,8 +128,17 @@ class LinearOperand(Operand):
             return backend.flip_signs(t, self.x, rows)
         return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
 
-    def _pushed(self, t, kernel):
-        return backend.with_sample_shape(self._applied(t, kernel), self.out_shape)
+    def _pushed(self, t, kernel, units):
+        picked = units is not None and self.pick is not None
+        pushed = self._picked(t, kernel, units, False) if picked else self._applied(t, kernel)
+        return backend.with_sample_shape(pushed, self.out_shape)
+
+    def _picked(self, t, kernel, units, pull):
+        """The one entry of each row times the coefficients of its unit."""
+        flat = ops.reshape(t, (-1, math.prod(backend.dims(t)[1:])))
+        entries = ops.take_along_axis(flat, units[:, None], axis=1)
+        coefficients = self.pick(kernel, units, pull)
+        return coefficients * ops.reshape(entries, (-1, *[1] * (len(coefficients.shape) - 1)))
 
     def _applied(self, rows, kernel):
         return self.forward(rows, self._for_rows(kernel, rows))
@@ -130,7 +146,9 @@ class LinearOperand(Operand):
     def _for_rows(self, kernel, rows):
         return backend.repeat_samples(kernel, rows) if self.per_sample else kernel
 
-    def _transposed(self, t, kernel):
+    def _transposed(self, t, kernel, units):
+        if units is not None and self.pick is not None:
+            return backend.with_sample_shape(self._picked(t, kernel, units, True), self.in_shape)
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
         transpose = self.transpose or self._derived_transpose
         return backend.with_sample_shape(transpose(t, self._for_rows(kernel, t), shape), self.in_shape)

@@ -20,6 +20,7 @@ def linear(
     elementary=None,
     taps=None,
     rescale=None,
+    pick=None,
 ):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
@@ -36,6 +37,9 @@ def linear(
         rescale: Function (kernel, c) -> the kernel whose outputs are multiplied by c, a tensor (channels,) along the
             last axis of the output. With it, a normalization that follows is taken into the kernel where that is
             faster.
+        pick: Function (kernel, units, pull) -> (n, *shape), coefficients of single units, so that rows that select one
+            unit need no product: with `pull` the rows of W of flat units of the output, else the columns of W of flat
+            units of the input.
     """
 
     # The steps of a recurrence run one piece.
@@ -61,6 +65,7 @@ def linear(
             elementary=elementary,
             taps=_taps(weights) if taps is None else taps,
             rescale=rescale,
+            pick=pick,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=shift is None)

@@ -73,6 +73,16 @@ class Operand(ABC):
         """Multiply-adds of one row, of both channels; passes over memory count as so many."""
         return _PASSES * (math.prod(self.in_shape) + math.prod(self.out_shape))
 
+    @property
+    def keeps_units(self):
+        """Whether a row with one entry stays one: element by element."""
+        return False
+
+    @property
+    def picked_work(self):
+        """Multiply-adds that a row with one entry is spared, since its coefficients are looked up."""
+        return 0
+
     def without_masks(self, of_sum, of_difference):
         """Returns the operand with the masks left out that a neighbour's zeros make redundant."""
         return replace(

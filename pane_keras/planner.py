@@ -10,7 +10,7 @@ from typing import NamedTuple
 TARGET, SOURCE, MIDDLE = "target", "source", "middle"
 
 # A matrix product runs at more multiply-adds a second than the kernels of a sweep do.
-_PRODUCT = 0.25
+_PRODUCT = 1.0
 
 
 class Plan(NamedTuple):
@@ -35,9 +35,14 @@ def plans(composition, rows, columns, widths):
         rows, columns: Rows that are asked for at the target, and at the source.
         widths: Function slot -> number of its units.
     """
-    found = [Plan(TARGET, rows * composition.work), Plan(SOURCE, columns * composition.work)]
+    spared = {pull: composition.picked_work(pull) for pull in (True, False)}
+    found = [
+        Plan(TARGET, rows * (composition.work - spared[True])),
+        Plan(SOURCE, columns * (composition.work - spared[False])),
+    ]
     for slot, above, below in composition.waists():
         width = widths(slot)
+        above, below = above - spared[True] * (rows <= width), below - spared[False] * (columns <= width)
         product = 2 * rows * width * columns * _PRODUCT
         found.append(Plan(MIDDLE, min(rows, width) * above + min(columns, width) * below + product, slot))
     return sorted(found, key=lambda plan: plan.cost)

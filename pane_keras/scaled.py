@@ -36,6 +36,7 @@ class Scaled:
         room: Bits that the mantissa may change by before it is normalised; 0 before every stage.
         growth: Bits by which the stages since the last normalisation may have changed the mantissa's size. Rows are
             normalised before it passes `room`.
+        units: int tensor (n,), the flat index of the only entry of each row that may not be zero; None if not known.
     """
 
     mantissa: object
@@ -44,6 +45,7 @@ class Scaled:
     powers: tuple = ()
     growth: int = 0
     room: int = BITS
+    units: object = None
 
     @cached_property
     def exponent(self):
@@ -56,9 +58,9 @@ class Scaled:
         # Once a row was found to be zero it stays so, and its logarithm is far below any sum of the others.
         return ops.maximum(base + ops.sum(logarithms, axis=0), ZERO_EXPONENT)
 
-    def grown(self, mantissa, gain):
+    def grown(self, mantissa, gain, units=None):
         """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
-        return replace(self, mantissa=mantissa, growth=self.growth + gain)
+        return replace(self, mantissa=mantissa, growth=self.growth + gain, units=units)
 
     def shares_scale(self, other):
         """Returns whether both have the same scales, known without looking at them."""
@@ -87,7 +89,8 @@ def add(terms):
     first = terms[0]
     growth = max(t.growth for t in terms)
     if all(t.shares_scale(first) for t in terms):
-        return replace(first, mantissa=sum(t.mantissa for t in terms), growth=growth + len(terms) // 2)
+        total = sum(t.mantissa for t in terms)
+        return replace(first, mantissa=total, growth=growth + len(terms) // 2, units=None)
     exponents = [_true_exponent(t) for t in terms]
     top = exponents[0]
     for e in exponents[1:]:

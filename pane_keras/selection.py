@@ -115,7 +115,7 @@ def unit_rows(units, tensor, layer):
 
 
 class UnitRows:
-    """One-hot rows (n, batch, *shape) that become tensors a slice at a time: n of them can be more than memory holds.
+    """One-hot rows (n, batch, *shape), not yet tensors: n of them can be more than memory holds.
 
     Args:
         flat: Array (n,) of flat indices of units.
@@ -127,7 +127,16 @@ class UnitRows:
         self.shape = (len(flat), *tensor.shape)
 
     def __getitem__(self, part):
-        return one_hot_rows(self._flat[part], self._tensor)
+        return UnitRows(self._flat[part], self._tensor)
+
+    def closing(self):
+        """Returns (weights, units): the rows as a tensor, and the flat index of the unit that each selects."""
+        return one_hot_rows(self._flat, self._tensor), self._flat
+
+
+def closing_of(rows):
+    """Returns (weights, units) of rows: tensors select no single units."""
+    return rows.closing() if isinstance(rows, UnitRows) else (rows, None)
 
 
 def one_hot_rows(flat, tensor):
@@ -181,7 +190,7 @@ def _one_a_sample(rows, tensor, layer):
     count, batch = rows.shape[0], tensor.shape[0]
     if count != batch:
         raise TargetError(f"Expected one selection of layer {layer!r} for each of {batch} samples. Received: {count}.")
-    return ops.stack([rows[k : k + 1][0, k] for k in range(batch)])[None]
+    return ops.stack([closing_of(rows[k : k + 1])[0][0, k] for k in range(batch)])[None]
 
 
 def _channel(channel, count, layer):

@@ -42,7 +42,7 @@ class SingleOperand(Operand):
 
     def _stepped(self, t, function):
         t = with_room(t, self.gain)
-        return t.grown(function(t.mantissa), self.gain)
+        return t.grown(function(t.mantissa), self.gain, t.units if self.keeps_units else None)
 
     @abstractmethod
     def _puller(self):
@@ -65,6 +65,10 @@ class ElementwiseOperand(SingleOperand):
 
     multiplier: Callable
     by_channel: object = None
+
+    @property
+    def keeps_units(self):
+        return self.in_shape == self.out_shape
 
     def as_mask(self):
         """Returns the operand with c = 1: what is left when a neighbour takes c over."""

@@ -134,7 +134,7 @@ def test_each_half_of_a_middle_plan_is_swept_once(monkeypatch):
     pair = pane_keras.wrap(filled(x, y)).trace(draw(1, 5)).between("input", "logits").dense_pair()
     swept = []
     for name, plain in (("push", Composition.push), ("pull", Composition.pull)):
-        monkeypatch.setattr(Composition, name, lambda self, w, f=plain: swept.append(w.shape[0]) or f(self, w))
+        monkeypatch.setattr(Composition, name, lambda self, w, *u, f=plain: swept.append(w.shape[0]) or f(self, w, *u))
     pair.plan = next(plan for plan in pair.plans if plan.start == MIDDLE)
     pair.block()
     assert swept == [2, 2]

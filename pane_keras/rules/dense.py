@@ -26,6 +26,7 @@ def dense(layer, inputs):
             kind="dense",
             elementary=dense_factors,
             rescale=ops.multiply,
+            pick=_pick if inputs is None or len(inputs.shape) == 2 else None,
         ),
         activation_piece(layer.activation, layer.name),
     )
@@ -68,6 +69,10 @@ def refuse_quantized(layer):
             f"Layer {layer.name!r} is quantized ({layer.quantization_mode}), so it rounds and is not linear at a "
             "sample. Wrap the model before it is quantized."
         )
+
+
+def _pick(kernel, units, pull):
+    return ops.transpose(ops.take(kernel, units, axis=1)) if pull else ops.take(kernel, units, axis=0)
 
 
 def _transposed_matmul(rows, kernel, shape):

@@ -7,10 +7,8 @@ Everything is timed in one process, in turns, on fresh images each time. Prints 
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,6 +17,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 from literal import literal_chain
+from timing import medians
 
 import pane_keras
 
@@ -43,20 +42,19 @@ def ways(model, pane):
     }
 
 
-def medians(functions, shape, repeats):
-    """Median seconds of each function, called in turns on fresh images."""
-    generator = np.random.default_rng(0)
-    times = {name: [] for name in functions}
-    for turn in range(repeats + 1):
-        for name, function in functions.items():
-            x = generator.uniform(-1, 1, shape).astype("float32")
-            start = time.perf_counter()
+def seconds(functions, shape, repeats):
+    """Median seconds of each function, called in turns on fresh images, until its result is there."""
+    draw = np.random.default_rng(0).uniform
+
+    def waited(function):
+        def run(x):
             result = function(x)
             np.asarray(result[0] if isinstance(result, tuple) else getattr(result, "sum", 0))
-            if turn:
-                times[name].append(time.perf_counter() - start)
-            del result
-    return {name: statistics.median(values) for name, values in times.items()}
+
+        return run
+
+    waiting = {name: waited(function) for name, function in functions.items()}
+    return medians(waiting, repeats, lambda: (draw(-1, 1, shape).astype("float32"),))
 
 
 def build(name):
@@ -72,7 +70,7 @@ def timing(args):
         model = build(name)
         functions = ways(model, pane_keras.wrap(model))
         for batch in args.batches:
-            found = medians(functions, (batch, 224, 224, 3), args.repeats)
+            found = seconds(functions, (batch, 224, 224, 3), args.repeats)
             forward, gradient = found["forward"], found["GradientTape input gradient"]
             for way, value in found.items():
                 ratios = f"{value / forward:.2f} | {value / gradient:.2f}"
