@@ -16,6 +16,8 @@ from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
 from pane_keras.fusion import with_scales_in_kernels
 from pane_keras.portions import entries
+from pane_keras.receptive_field import narrowed
+from pane_keras.windows import window_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Composition:
 
         Sources without a path are missing. `units` are flat indices, (rows,), where each row selects one unit.
         """
-        sweep = lambda block: self._sweep({self.target: [block]}, True, self.sources)  # noqa: E731
+        window = None if units is None else window_of(units, self._values[self.target].shape[1:])
+        sweep = lambda block: self._sweep({self.target: [block]}, True, self.sources, window)  # noqa: E731
         return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
 
     def push(self, weights, units=None):
@@ -108,7 +111,7 @@ class Composition:
         weights = weights * ops.cast(self._values[slot] != 0, weights.dtype) if masked else weights
         return ops.any(ops.reshape(weights != 0, (-1, math.prod(backend.dims(weights)[2:]))), axis=-1)
 
-    def _sweep(self, arrived, pull, ends):
+    def _sweep(self, arrived, pull, ends, window=None):
         done = {}
         for junction, chains in _visits(self.chains, pull):
             block = accumulate(arrived.pop(junction))
@@ -116,7 +119,10 @@ class Composition:
             start = fork(block) if len(chains) > 1 else block
             for chain in chains:
                 contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
-                arrived.setdefault(end, []).append(contract(start, chain.swept))
+                rows, operands = start, chain.swept
+                if window is not None and junction == self.target:
+                    rows, operands = narrowed(start, operands, window)
+                arrived.setdefault(end, []).append(contract(rows, operands))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
         return {end: done[end] for end in ends if end in done}
 

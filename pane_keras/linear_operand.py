@@ -33,6 +33,8 @@ class LinearOperand(Operand):
             last axis of the output; or None.
         pick: Function (kernel, units, pull) -> the rows of W of some units of the output, or the columns of W of some
             units of the input, (n, *shape); or None.
+        local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), the map restricted
+            to a `Window` of the output; or None.
     """
 
     forward: Callable
@@ -45,6 +47,7 @@ class LinearOperand(Operand):
     taps: int = 0
     rescale: Callable | None = None
     pick: Callable | None = None
+    local: Callable | None = None
 
     @property
     def work(self):
@@ -70,6 +73,13 @@ class LinearOperand(Operand):
             rescale=None,
             gain=self.gain + gain,
         )
+
+    def within(self, window):
+        if self.local is None:
+            return None
+        forward, transpose, inner = self.local(self.in_shape[:-1], self.out_shape[:-1], window)
+        x, out = inner.cut(self.x), window.cut(self.out)
+        return replace(self, x=x, out=out, forward=forward, transpose=transpose, pick=None, local=None), inner
 
     def apply(self, rows):
         """Returns W rows for rows (rows * batch, *in), without masks."""

@@ -21,6 +21,7 @@ def linear(
     taps=None,
     rescale=None,
     pick=None,
+    local=None,
 ):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
@@ -40,6 +41,8 @@ def linear(
         pick: Function (kernel, units, pull) -> (n, *shape), coefficients of single units, so that rows that select one
             unit need no product: with `pull` the rows of W of flat units of the output, else the columns of W of flat
             units of the input.
+        local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), so that rows of a
+            few units are swept through their receptive field only; channels last.
     """
 
     # The steps of a recurrence run one piece.
@@ -66,6 +69,7 @@ def linear(
             taps=_taps(weights) if taps is None else taps,
             rescale=rescale,
             pick=pick,
+            local=local,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=shift is None)

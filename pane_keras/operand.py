@@ -73,6 +73,13 @@ class Operand(ABC):
         """Multiply-adds of one row, of both channels; passes over memory count as so many."""
         return _PASSES * (math.prod(self.in_shape) + math.prod(self.out_shape))
 
+    def within(self, window):
+        """Returns (operand, window of the input) restricted to a `Window` of the output, or None where it is not local.
+
+        Outputs in the window depend on inputs in the other window only.
+        """
+        del window
+
     @property
     def keeps_units(self):
         """Whether a row with one entry stays one: element by element."""

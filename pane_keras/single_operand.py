@@ -70,6 +70,13 @@ class ElementwiseOperand(SingleOperand):
     def keeps_units(self):
         return self.in_shape == self.out_shape
 
+    def within(self, window):
+        if self.in_shape != self.out_shape:
+            return None
+        coefficient = self.multiplier()(ops.ones_like(self.x), 1)
+        multiplier = lambda: lambda t, rows: backend.multiply_rows(t, window.cut(coefficient), rows)  # noqa: E731
+        return replace(self, x=window.cut(self.x), out=window.cut(self.out), multiplier=multiplier), window
+
     def as_mask(self):
         """Returns the operand with c = 1: what is left when a neighbour takes c over."""
         return replace(self, multiplier=lambda: lambda t, rows: t, by_channel=None, gain=0)
@@ -99,9 +106,18 @@ class SelectionOperand(SingleOperand):
 
     Attributes:
         index: Function without arguments that returns k, an int64 tensor (batch, *out) into the flat sample of x.
+        stencil: The `Stencil` that the selected elements lie in, or None.
     """
 
     index: Callable
+    stencil: object = None
+
+    def within(self, window):
+        if self.stencil is None:
+            return None
+        inner, _ = self.stencil.reached(window, self.in_shape[:-1])
+        index = lambda: _moved(window.cut(self.index()), self.in_shape, inner)  # noqa: E731
+        return replace(self, x=inner.cut(self.x), out=window.cut(self.out), index=index, stencil=None), inner
 
     def factors(self, difference=False):
         def chosen():
@@ -138,6 +154,16 @@ def broadcast(t, shape):
         return t
     missing = len(shape) - len(own)
     return ops.broadcast_to(ops.reshape(t, (n, *[1] * missing, *own)), (n, *shape))
+
+
+def _moved(index, shape, window):
+    """Flat indices into samples of `shape` as flat indices into the part of them in a window."""
+    rest, channel = index // shape[-1], index % shape[-1]
+    moved, stride = channel, shape[-1]
+    for size, start, inner in reversed(list(zip(shape[:-1], window.start, window.sizes))):
+        moved = moved + (rest % size - start) * stride
+        rest, stride = rest // size, stride * inner
+    return moved
 
 
 def _flat(t):

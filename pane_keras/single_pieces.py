@@ -107,19 +107,21 @@ def rectifier(function, kind="relu"):
     return run
 
 
-def selection(function, index, kind="selection"):
+def selection(function, index, kind="selection", stencil=None):
     """Returns the piece y_i = x_k(i): 1 at the selected element, E- = 0; a selected 0 is a zero excitation.
 
     Args:
         function: Function x -> y.
         index: Function (x, y) -> int64 (batch, *out), positions in the flat sample of x, first ones on ties.
         kind: Word for people.
+        stencil: Function (in_space, out_space) -> the `Stencil` that the selected elements lie in, channels last.
     """
 
     def run(record, slot):
         x = slot.value
         y = in_dtype_of(function(x), x)
-        operand = SelectionOperand(name=record.name, kind=kind, x=x, out=y, index=lambda: index(x, y))
+        reach = stencil and stencil(tuple(x.shape[1:-1]), tuple(y.shape[1:-1]))
+        operand = SelectionOperand(name=record.name, kind=kind, x=x, out=y, index=lambda: index(x, y), stencil=reach)
         output = record.slot(y, nonnegative=slot.nonnegative, blocks_sum=True, blocks_difference=True)
         return record.stage([slot], output, [operand])
 

@@ -165,12 +165,13 @@ def test_the_cheapest_plan_starts_from_the_narrowest_place(widths, start):
 
 
 def test_costs_are_computed_from_the_work_of_the_operands():
-    """2 channels x multiply-adds, and 8 passes over what comes in and goes out; a product at a quarter."""
+    """2 channels x multiply-adds, and 8 passes over what comes in and goes out; units look their coefficients up."""
     pair = stacked(5, 7, 4)
     below, above = 2 * 5 * 7 + 8 * (5 + 7), 2 * 7 * 4 + 8 * (7 + 4)
-    middle = 4 * above + 5 * below + 2 * 4 * 7 * 5 / 4
+    above_units, below_units = 8 * (7 + 4), 8 * (5 + 7)
+    middle = 4 * above_units + 5 * below_units + 2 * 4 * 7 * 5
     costs = {plan.start: plan.cost for plan in pair.plans if plan.slot is None or pair._width(plan.slot) == 7}
-    assert costs == {TARGET: 4 * (above + below), SOURCE: 5 * (above + below), MIDDLE: middle}
+    assert costs == {TARGET: 4 * (above_units + below), SOURCE: 5 * (above + below_units), MIDDLE: middle}
 
 
 @pytest.mark.parametrize(

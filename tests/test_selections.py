@@ -115,7 +115,9 @@ def test_one_unit_has_no_axis_of_selections(pairs, unit):
 def test_several_selections_are_one_contraction(pairs, monkeypatch, sign):
     calls, name = [], "pull" if sign > 0 else "push"
     plain = getattr(Composition, name)
-    monkeypatch.setattr(Composition, name, lambda self, rows: calls.append(rows.shape) or plain(self, rows))
+    monkeypatch.setattr(
+        Composition, name, lambda self, rows, *units: calls.append(rows.shape) or plain(self, rows, *units)
+    )
     _, query, shape = pairs[3 * sign]
     units = list(np.ndindex(*shape))
     for asked in ({"weights": list(draw(5, *shape))}, {"channel": [0, 1, 2, 0]}):

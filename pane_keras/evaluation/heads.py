@@ -1,5 +1,6 @@
 """Logits and probabilities of any classifier: the model up to its final softmax or sigmoid, with shared weights."""
 
+import inspect
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -20,8 +21,13 @@ _HEADS = {
     activations.log_softmax: "softmax",
     activations.sigmoid: "sigmoid",
     activations.log_sigmoid: "sigmoid",
+    ops.softmax: "softmax",
+    ops.log_softmax: "softmax",
+    ops.sigmoid: "sigmoid",
+    ops.log_sigmoid: "sigmoid",
 }
 _OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid", "LogSigmoid": "sigmoid"}
+_KNOWN = {function for function in vars(activations).values() if inspect.isfunction(function)}
 # These look like probabilities, and no logits give them.
 _NO_LOGITS = (activations.hard_sigmoid, activations.sparse_sigmoid, activations.sparsemax)
 _PASSING = (layers.Flatten, layers.Reshape, layers.Identity, layers.Dropout)
@@ -107,41 +113,48 @@ def _passes(operation):
 def _kind(call, model):
     """Returns ("softmax" or "sigmoid", what stands for the call without it), or (None, None)."""
     operation = call.operation
-    if not isinstance(operation, keras.Layer):
-        kind = _OPERATIONS.get(type(operation).__name__)
-        _check_axis(getattr(operation, "axis", -1) if kind else -1, call, model)
-        return kind, kind and _first
-    if isinstance(operation, layers.Softmax):
-        _check_axis(operation.axis, call, model)
-        return "softmax", _first
-    kind = _fused(operation, model)
-    if not kind or isinstance(operation, layers.Activation):
-        return kind, kind and _first
+    kind = _layer_kind(operation, model) if isinstance(operation, keras.Layer) else _OPERATIONS.get(_class(operation))
+    if kind is None:
+        return None, None
+    if kind == "softmax":
+        _check_axis(operation, call, model)
+    if not isinstance(operation, keras.Layer) or type(operation) in (layers.Activation, layers.Softmax):
+        return kind, _first
     if not has_linear_part(operation):
         raise ModelError(
-            f"Model {model.name!r} ends with layer {operation.name!r} of class {type(operation).__name__}, whose fused "
-            f"{kind} cannot be taken off. Build it with activation=None and add keras.layers.Activation({kind!r})."
+            f"Model {model.name!r} ends with layer {operation.name!r} of class {_class(operation)}, whose fused {kind} "
+            f"cannot be taken off. Build it with activation=None and add keras.layers.Activation({kind!r})."
         )
     return kind, LinearPart(operation)
 
 
-def _fused(layer, model):
+def _layer_kind(layer, model):
+    """Which head a layer is, or has as its activation."""
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
     function = getattr(layer, "activation", None)
-    if function in _NO_LOGITS:
+    if isinstance(function, layers.Activation | layers.Softmax):
+        return _layer_kind(function, model)
+    if function in _NO_LOGITS or not (function is None or function in _KNOWN or function in _HEADS):
         raise ModelError(
-            f"Model {model.name!r} ends with {function.__name__} (layer {layer.name!r}), which no logits stand behind. "
-            "End it with a softmax, a sigmoid or the logits themselves."
+            f"Model {model.name!r} ends with the activation {getattr(function, '__name__', function)} (layer "
+            f"{layer.name!r}): no logits are known to stand behind it. End it with a softmax or a sigmoid of "
+            "keras.activations, or with the logits themselves."
         )
-    return _HEADS.get(function) if callable(function) else None
+    return _HEADS.get(function)
 
 
-def _check_axis(axis, call, model):
-    rank = len(call.shapes[0])
-    if axis not in (-1, rank - 1):
+def _check_axis(operation, call, model):
+    shape, axis = call.shapes[0], getattr(operation, "axis", -1)
+    if axis not in (-1, len(shape) - 1) or any(size != 1 for size in shape[1:-1]):
         raise ModelError(
-            f"Model {model.name!r} ends with a softmax over axis {axis} of {call.shapes[0]}. Expected the last axis: "
-            "the classes."
+            f"Model {model.name!r} ends with a softmax over axis {axis} of {shape}. Expected one over the classes: the "
+            "last axis, and nothing but 1 between it and the batch."
         )
+
+
+def _class(operation):
+    return type(operation).__name__
 
 
 def _first(x, *_, **__):

@@ -12,6 +12,7 @@ from pane_keras.factors import convolution_factors, depthwise_factors
 from pane_keras.pieces import linear, sequence
 from pane_keras.registry import activation_piece, register
 from pane_keras.rules.dense import layer_bias, refuse_quantized
+from pane_keras.windows import Window, stencil
 
 
 @register(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -27,6 +28,7 @@ def convolution(layer, inputs):
         kind="convolution",
         elementary=partial(convolution_factors, geometry=geometry),
         rescale=_rescale(layer, ops.multiply),
+        local=_local(layer, backend.convolve, backend.transpose_convolution, geometry),
     )
     return sequence(stage, activation_piece(layer.activation, layer.name))
 
@@ -50,6 +52,7 @@ def separable(layer, inputs):
         kind="pointwise convolution",
         elementary=partial(convolution_factors, geometry=pointwise),
         rescale=_rescale(layer, ops.multiply),
+        local=_local(layer, backend.convolve, backend.transpose_convolution, pointwise, (1,) * layer.rank),
     )
     return sequence(_depthwise(layer, layer.depthwise_kernel), mixing, activation_piece(layer.activation, layer.name))
 
@@ -92,6 +95,29 @@ def _rescale(layer, function):
     return function if layer.data_format == "channels_last" else None
 
 
+def _local(layer, convolve, transpose, geometry, taps=None):
+    """Returns the function that restricts a convolution to a window, in the one data format."""
+    taps = tuple(layer.kernel_size) if taps is None else taps
+
+    def restricted(space, out_space, window):
+        reach = stencil(space, out_space, taps, geometry.strides, geometry.dilation, geometry.padding)
+        inner, around = reach.reached(window, space)
+        return *_padded(convolve, transpose, geometry._replace(padding="valid"), inner, around), inner
+
+    return restricted if layer.data_format == "channels_last" else None
+
+
+def _padded(convolve, transpose, geometry, inner, around):
+    """A convolution of a window with what is left of its padding, and its transpose."""
+    full = [size + sum(pads) for size, pads in zip(inner.sizes, around)]
+    inside = Window(tuple(a for a, _ in around), tuple(a + size for (a, _), size in zip(around, inner.sizes)))
+
+    def transposed(rows, kernel, shape):
+        return inside.cut(transpose(rows, kernel, geometry, (shape[0], *full, shape[-1])))
+
+    return lambda x, kernel: convolve(inside.placed(x, full), kernel, geometry), transposed
+
+
 def _depthwise(layer, kernel, bias=None):
     geometry = Geometry(layer.strides, layer.padding, layer.dilation_rate, layer.data_format)
     return linear(
@@ -103,4 +129,5 @@ def _depthwise(layer, kernel, bias=None):
         elementary=partial(depthwise_factors, geometry=geometry),
         taps=math.prod(kernel.shape[:-2]),
         rescale=_rescale(layer, lambda kernel, c: kernel * ops.reshape(c, kernel.shape[-2:])),
+        local=_local(layer, backend.convolve_depthwise, backend.transpose_depthwise, geometry),
     )

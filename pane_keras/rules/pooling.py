@@ -8,6 +8,7 @@ from keras import ops
 
 from pane_keras import backend, pieces
 from pane_keras.registry import exported, register
+from pane_keras.windows import stencil
 
 
 @register(keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
@@ -39,7 +40,11 @@ def max_pooling(layer, inputs):
     def pool(x):
         return ops.max_pool(x, layer.pool_size, layer.strides, layer.padding, layer.data_format)
 
-    return pieces.selection(pool, index, kind="max pooling")
+    def reach(space, out_space):
+        return stencil(space, out_space, layer.pool_size, layer.strides, (1,) * len(space), layer.padding)
+
+    local = layer.data_format == "channels_last" and None not in inputs.shape[1:]
+    return pieces.selection(pool, index, kind="max pooling", stencil=reach if local else None)
 
 
 @register(keras.layers.GlobalAveragePooling1D)

@@ -21,23 +21,35 @@ def any_batch(function):
     return call
 
 
+def gradients_of(function):
+    """Returns a compiled function (inputs, *others) -> gradient with respect to the inputs.
+
+    Args:
+        function: Function of a float tensor (batch, *shape), and maybe more tensors (batch, ...), -> numbers (batch,).
+            Samples may not depend on each other.
+
+    Returns:
+        A function that returns a tensor of the shape and dtype of the inputs: d function(inputs, *others)[k] /
+        d inputs[k]; zeros where there is no path.
+    """
+
+    def gradients(inputs, *others):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            values = function(inputs, *others)
+        return tape.gradient(values, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    return any_batch(gradients)
+
+
 def input_gradients(function):
     """Returns a compiled function (inputs, targets) -> gradient of each sample's chosen output.
 
     Args:
-        function: Function of a tensor (batch, *shape) -> tensor (batch, outputs), such as a model of logits. Samples
-            may not depend on each other.
+        function: Function of a tensor (batch, *shape) -> tensor (batch, outputs), such as a model of logits.
 
     Returns:
-        A function of a float tensor or array (batch, *shape) and integers (batch,), which returns a tensor of the
-        shape and dtype of the inputs: d function(inputs)[k, targets[k]] / d inputs[k]; zeros where there is no path.
+        As `gradients_of`, for `function(inputs)[k, targets[k]]`; targets are integers (batch,).
     """
-
-    def gradients(inputs, targets):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(inputs)
-            chosen = tf.gather(function(inputs), targets, axis=1, batch_dims=1)
-        return tape.gradient(chosen, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-    compiled = any_batch(gradients)
+    compiled = gradients_of(lambda inputs, targets: tf.gather(function(inputs), targets, axis=1, batch_dims=1))
     return lambda inputs, targets: compiled(inputs, tf.cast(targets, tf.int32))
