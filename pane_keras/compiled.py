@@ -1,9 +1,13 @@
 """Trace and saliency as one compiled function."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.diagnosis import Asker
 from pane_keras.maps import ExcitationMap
 from pane_keras.selection import checked_classes
 
@@ -56,7 +60,11 @@ class _Explanation:
         if target is not None:
             checked_classes(target, (batch, self._classes), "logits")
         of = "top class" if target is None else f"class {target}"
-        return {name: ExcitationMap(*values, over=name, of=of) for name, values in parts.items()}
+        asker = Asker(lambda: None, partial(self._run, tensors), target, self._asked)
+        return {
+            name: ExcitationMap(*values, over=name, of=of, asker=replace(asker, name=name if self.several else None))
+            for name, values in parts.items()
+        }
 
     def _parts(self, tensors, *classes):
         trace = self._run(tensors)

@@ -1,11 +1,12 @@
 """`ExcitationMap`: positive, negative and sum over a layer's units, with their power-of-two scales."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.diagnosis import diagnosis_of
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 
 _COEFFICIENTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
@@ -31,6 +32,7 @@ class ExcitationMap:
         sum_log2_scale: The same for `sum`.
         signal: The layer's output at the sample, (batch, *shape), or None.
         over, of: What the map lies over and what it explains, in words.
+        asker: The `Asker` for maps of other classes, or None.
     """
 
     positive: object
@@ -41,6 +43,17 @@ class ExcitationMap:
     signal: object = None
     over: str = ""
     of: str = ""
+    asker: object = field(default=None, repr=False, compare=False)
+
+    def diagnose(self):
+        """Returns the `Diagnosis`: whether the map depends on the class, how POS and NEG agree, their size against S.
+
+        It takes the maps of two more classes. If the trace is gone, that is a new one of the same inputs.
+
+        Raises:
+            TargetError: The maps are not those that `saliency` or `explain` returned, whole.
+        """
+        return diagnosis_of(self)
 
     def contribution(self, x=None):
         """Returns coefficient times signal: what each unit adds to the explained unit, in the same scales.
@@ -62,7 +75,8 @@ class ExcitationMap:
     def samples(self, index):
         """Returns the maps of some samples, chosen by a slice of the batch."""
         parts = {name: getattr(self, name) for name in _TENSORS}
-        return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
+        parts = {name: None if part is None else part[index] for name, part in parts.items()}
+        return replace(self, asker=None, **parts)
 
     def __repr__(self):
         scale = "" if not _host(self.log2_scale).any() else f", log2_scale={_host(self.log2_scale).tolist()}"

@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pane_keras import backend
 from pane_keras.check import Report, check_record
 from pane_keras.composition import composed
+from pane_keras.diagnosis import Asker
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation
 from pane_keras.maps import map_of
@@ -47,15 +48,20 @@ class Trace:
 
     It keeps the values of the weights that it was made with. Memory is freed with the last reference to it and to its
     pairs, or by `release`.
+
+    Attributes:
+        input_names, output_names: Of the model's inputs and outputs.
+        released: Whether `release` was called.
     """
 
-    def __init__(self, record, emitted, input_names, input_slots, outputs, output_names):
+    def __init__(self, record, emitted, input_names, input_slots, outputs, output_names, again):
         self._record = record
         self._emitted = {e.name: e for e in emitted}
         self._input_slots = tuple(input_slots)
         self.input_names = input_names
         self._outputs = outputs
         self.output_names = output_names
+        self._again, self.released = again, False
         self._input_shape = tuple(record.slots[self._input_slots[0]].value.shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -133,7 +139,10 @@ class Trace:
             for name, i in zip(self.input_names, self._input_slots)
             if i in blocks
         }
-        return maps if len(self._input_slots) > 1 else maps[self.input_names[0]]
+        asker = Asker.of(self, self._again, target, {"output": output, "split_below": split_below})
+        if len(self._input_slots) > 1:
+            return {name: replace(one, asker=replace(asker, name=name)) for name, one in maps.items()}
+        return replace(maps[self.input_names[0]], asker=asker)
 
     def check(self) -> Report:
         """Returns the self-check: local and end-to-end completeness (section 5)."""
@@ -145,6 +154,7 @@ class Trace:
         Maps that were computed stay. What is asked of the trace or of its pairs afterwards raises ReleasedError.
         """
         self._record.release()
+        self.released = True
 
     def __repr__(self):
         return f"Trace({len(self)} layers, input {self._input_shape})"

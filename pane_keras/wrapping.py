@@ -1,6 +1,7 @@
 """`wrap(model)`: a model in which every call of a layer is an `ExcitationLayer` that shares the original's weights."""
 
 import copy
+from functools import partial
 
 import keras
 from keras import ops, tree
@@ -220,7 +221,8 @@ class PaneModel(keras.Model):
             emitted += _emitted(layer.label, reads, tree.flatten(wrote))
         outputs = tuple(slots[v.index].index for v in tree.flatten(graph.outputs))
         refuse_nonfinite_outputs(self.model, record, emitted, outputs)
-        return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names)
+        again = partial(self._run, tensors)
+        return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names, again)
 
     def _current_graph(self):
         """What a subclassed model takes from its weights and attributes while it is read may change after `wrap`."""

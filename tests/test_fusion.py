@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from agreement import draw, filled
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -122,7 +122,9 @@ BLOCKS = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
+# No shrinking: an example takes two seconds, and prints as a short list of blocks as it is.
+@settings(deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck),
+          phases=[Phase.generate])  # fmt: skip
 @given(blocks=BLOCKS, seed=st.integers(0, 99), dyadic=st.booleans())
 def test_generated_stacks(blocks, seed, dyadic):
     assert assert_fusion_changes_nothing(*stack(blocks, seed, dyadic)) == len(blocks)

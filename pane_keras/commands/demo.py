@@ -38,7 +38,7 @@ def _explain(pane, name, folder):
     trace = pane.trace(pixels[None])
     title = _seen(name, np.asarray(trace.logits())[0], np.asarray(trace["probabilities"].output)[0])
     maps = trace.saliency()
-    note = f"{_SIGNS}\n{_sensitivity(trace, maps)}"
+    note = f"{_SIGNS}\n{maps.diagnose()}"
     path = folder.file(name)
     save_png(plot(maps, pixels[None], titles=[title], note=note), path)
     print("  " + note.replace("\n", "\n  "))
@@ -51,19 +51,3 @@ def _seen(name, logits, probabilities):
     (top, probability), *_ = ranked(probabilities, 1)
     print(f"  explained: which pixels excite and which inhibit the logit of {class_names()[top]!r}")
     return f"{name}: the logit {logits[top]:.2f} of {class_names()[top]!r} (class {top}, probability {probability:.1%})"
-
-
-def _sensitivity(trace, maps):
-    """POS barely depends on the class on a deep network (section 2): measured here, and said next to the map."""
-    second = ranked(np.asarray(trace.logits())[0], 2)[1][0]
-    other = trace.saliency(second)
-    positive, total = (_rank_correlation(getattr(maps, part), getattr(other, part)) for part in ("positive", "sum"))
-    return (
-        f"Against the map of the second class, {class_names()[second]!r}: rank correlation of POS {positive:.2f}, of "
-        f"POS+NEG {total:.2f}. What speaks for one class rather than another is in POS+NEG."
-    )
-
-
-def _rank_correlation(a, b):
-    ranks = (np.argsort(np.argsort(np.ravel(t))) for t in (a, b))
-    return float(np.corrcoef(*ranks)[0, 1])

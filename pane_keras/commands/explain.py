@@ -38,7 +38,9 @@ def _explain(pane, path, picture, folder, arguments):
     maps, what = _class_map(trace, arguments) if arguments.layer is None else _layer_map(trace, arguments)
     print(f"  explained: {what}")
     file = folder.file(path.stem)
-    save_png(plot(maps, picture.pixels[None], titles=[f"{path.name}: {what}"]), file)
+    note = None if maps.asker is None else str(maps.diagnose())
+    save_png(plot(maps, picture.pixels[None], titles=[f"{path.name}: {what}"], note=note), file)
+    print("" if note is None else f"  {note}\n", end="")
     print(f"  {verdict(trace.check())}\n  written: {file}")
 
 
