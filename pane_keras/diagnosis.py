@@ -41,8 +41,8 @@ class Diagnosis:
         facts = ["POS is that of the only class there is"]
         if several:
             facts = [
-                f"POS {'barely depends' if blind else 'depends'} on the class here (rank correlation {_in_size(self.positive)} "
-                f"with the next classes' maps, POS+NEG {total:.2f})"
+                f"POS {'barely depends' if blind else 'depends'} on the class here (rank correlation "
+                f"{_in_size(self.positive)} with the next classes' maps, POS+NEG {total:.2f})"
             ]
         if agreement >= _ALIKE:
             facts.append(f"ranks the pixels as -NEG does ({agreement:.2f})")
