@@ -175,7 +175,8 @@ def test_release_frees_the_trace_while_its_name_is_kept():
     assert full > 4 * 12 * 4 * 16 * 16 * 8 * 4  # four traces of twelve wide values
     for trace in kept:
         trace.release()
-    assert tensor_bytes() - empty < 0.01 * full
+    # The inputs may stay: a map that was made before can still be compared with those of other classes.
+    assert tensor_bytes() - empty <= 4 * x.nbytes
 
 
 def test_release_frees_without_a_collection(pane):
