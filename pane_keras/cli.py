@@ -1,4 +1,4 @@
-"""The command `pane-keras`: demo, explain, layers.
+"""The command `pane-keras`: demo, evaluate, explain, layers.
 
 TensorFlow is imported only by a command that computes, so `--help` and `--version` answer at once.
 """
@@ -45,6 +45,7 @@ def _parser():
     demo = commands.add_parser("demo", help="explain two photographs with a trained ImageNet network")
     _add_out(demo)
     _add_explain(commands)
+    _add_evaluate(commands)
     layers = commands.add_parser("layers", help="list a model's layers, their shapes and kinds of excitation")
     layers.add_argument("model", metavar="MODEL.keras")
     return parser
@@ -65,6 +66,31 @@ def _add_explain(commands):
     _add_out(explain)
 
 
+def _add_evaluate(commands):
+    evaluate = commands.add_parser("evaluate", help="run the paper's experiments on your own model and pictures")
+    add = evaluate.add_argument
+    add("model", metavar="MODEL.keras", help="a classifier, loaded in Keras's safe mode")
+    add(
+        "--data",
+        metavar="DIR|FILE.npz",
+        required=True,
+        help="a folder of class folders, a folder of pictures, or arrays: images (and labels)",
+    )
+    add("--methods", metavar="A,B", help="methods to compare (default: all)")
+    add("--experiments", metavar="A,B", help="experiments to run (default: all)")
+    add("--samples", metavar="N", type=_positive, default=1000, help="images at most (default: 1000, as in the paper)")
+    add("--all-images", action="store_true", help="keep images whose predicted class is not their label")
+    add("--classes", metavar="FILE", help="the class folders' names in the model's order (default: alphabetical)")
+    add("--count", choices=("pixels", "elements", "both"), default="pixels", help="what a region's size counts")
+    add("--scale", metavar="S", type=_number, help="the model takes value * S + O, pixels 0 to 255")
+    add("--offset", metavar="O", type=_number, help="see --scale (default: 0)")
+    add("--black", metavar="B[,B,B]", type=_numbers, help="what removed pixels are set to (default: what pixel 0 is)")
+    add("--step", metavar="U[,U,U]", type=_numbers, help="1/255 of a pixel's range (default: what one grey level is)")
+    add("--seed", metavar="N", type=_natural, default=0, help="of everything that is random (default: 0)")
+    add("--batch-size", metavar="N", type=_positive, default=32, help="images computed at once (default: 32)")
+    add("--out", metavar="DIR", default="pane_evaluation", help="folder for the results (default: pane_evaluation)")
+
+
 def _add_out(parser):
     parser.add_argument("--out", metavar="DIR", default=".", help="folder for the PNGs (default: the current one)")
 
@@ -83,6 +109,29 @@ def _number(text):
         number = math.nan
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"expected a finite number. Received: {text!r}")
+    return number
+
+
+def _numbers(text):
+    numbers = [_number(part) for part in text.split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _positive(text):
+    return _whole(text, 1)
+
+
+def _natural(text):
+    return _whole(text, 0)
+
+
+def _whole(text, least):
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}. Received: {text!r}")
     return number
 
 

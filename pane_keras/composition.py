@@ -7,7 +7,7 @@ topological order for a push, so its cost is linear in the number of layers.
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 
 from keras import ops
 
@@ -28,10 +28,9 @@ class Chain:
     target: int
     operands: tuple
 
-    @cached_property
-    def swept(self):
-        """The operands as a sweep contracts them, with scales of channels moved into kernels."""
-        return with_scales_in_kernels(self.operands)
+    def swept(self, careful):
+        """Returns the operands as a sweep contracts them: scales of channels go into kernels, if their range allows."""
+        return self.operands if careful else with_scales_in_kernels(self.operands)
 
 
 class Composition:
@@ -61,19 +60,29 @@ class Composition:
         Sources without a path are missing. `units` are flat indices, (rows,), where each row selects one unit.
         """
         window = None if units is None else window_of(units, self._values[self.target].shape[1:])
-        sweep = lambda block: self._sweep({self.target: [block]}, True, self.sources, window)  # noqa: E731
+        sweep = partial(self._sweep, self.target, True, self.sources, window)
         return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
 
     def push(self, weights, units=None):
         """Returns the block on the target's leg for weights that close the leg of the one source."""
         source = self.sources[0]
-        sweep = lambda block: self._sweep({source: [block]}, False, (self.target,))  # noqa: E731
+        sweep = partial(self._sweep, source, False, (self.target,), None)
         return _carefully(sweep, weights, self._alive(weights, source, True), units)[self.target]
 
     @property
     def work(self):
         """Multiply-adds of one row, of both channels, over all edges."""
         return sum(operand.work for *_, operand in self._edges)
+
+    def alive(self, units):
+        """Returns which flat units of the target, in each sample, its first stage does not make a zero excitation.
+
+        Boolean tensor (units * batch,), the batch running fastest.
+        """
+        values = self._values[self.target]
+        flat = ops.reshape(values, (-1, math.prod(values.shape[1:])))[:, units.start : units.stop]
+        alive = flat != 0 if self._blocked else ops.ones_like(flat, dtype="bool")
+        return ops.reshape(ops.transpose(alive), (-1,))
 
     def picked_work(self, pull):
         """Work that a row of one unit is spared: coefficients of the first linear layer it meets are looked up."""
@@ -85,6 +94,11 @@ class Composition:
             end, operand = here[0][not pull], here[0][2]
             if not operand.keeps_units:
                 return operand.picked_work
+
+    def tensors(self):
+        """Yields the signals and the kernels of all edges: what their coefficients are made of."""
+        for *_, operand in self._edges:
+            yield from (operand.x, operand.out, *operand.kernels)
 
     @property
     def widest(self):
@@ -111,16 +125,16 @@ class Composition:
         weights = weights * ops.cast(self._values[slot] != 0, weights.dtype) if masked else weights
         return ops.any(ops.reshape(weights != 0, (-1, math.prod(backend.dims(weights)[2:]))), axis=-1)
 
-    def _sweep(self, arrived, pull, ends, window=None):
-        done = {}
+    def _sweep(self, closed, pull, ends, window, block, careful=False):
+        arrived, done = {closed: [block]}, {}
         for junction, chains in _visits(self.chains, pull):
             block = accumulate(arrived.pop(junction))
             done[junction] = block if junction in ends else None
             start = fork(block) if len(chains) > 1 else block
             for chain in chains:
                 contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
-                rows, operands = start, chain.swept
-                if window is not None and junction == self.target:
+                rows, operands = start, chain.swept(careful)
+                if window is not None and junction == closed:
                     rows, operands = narrowed(start, operands, window)
                 arrived.setdefault(end, []).append(contract(rows, operands))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
@@ -142,7 +156,7 @@ def composed(record, sources, target, edges=None, cut=None):
 
 
 def _carefully(sweep, weights, alive, units):
-    """Sweeps again, normalising before every stage, where the first sweep left the range of the dtype.
+    """Sweeps again, normalising before every stage and keeping kernels as they are, where that left the dtype's range.
 
     That takes units that only tiny weights reach, or weights that grew or shrank by millions after the model was
     wrapped, when their gains were read. Inside a graph the host cannot look at the result, and the gains hold.
@@ -150,7 +164,7 @@ def _carefully(sweep, weights, alive, units):
     swept = sweep(closing(weights, units=units))
     if all(in_range(block, alive) for block in swept.values()):
         return swept
-    return sweep(closing(weights, room=0, units=units))
+    return sweep(closing(weights, room=0, units=units), careful=True)
 
 
 def _visits(chains, pull):

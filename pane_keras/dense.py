@@ -11,7 +11,7 @@ from pane_keras import backend
 from pane_keras.block import Block
 from pane_keras.maps import ExcitationMap, axes_of, map_of
 from pane_keras.planner import MIDDLE, SOURCE, plans
-from pane_keras.portions import in_blocks, portions
+from pane_keras.portions import in_blocks, portions, rows_at_a_time
 from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
 from pane_keras.selection import UnitRows
 
@@ -54,16 +54,15 @@ class DensePair:
         """Returns the whole block, rows of the target over the source."""
         if self.plan.start == SOURCE:
             return self.row_block(range(self.rows))
-        return joined([self.row_block(rows) for rows in self.stripes(0)])
+        return joined([self.row_block(rows) for rows in in_blocks(self.rows, self._rows_at_a_time())])
 
     def stripes(self, max_bytes):
-        """Returns the ranges of rows to compute at a time.
+        """Returns the ranges of rows to compute at a time, of no more than `max_bytes` unless one row is more.
 
-        From the source every block sweeps all columns, so its blocks are as large as `max_bytes` allows.
+        From the source every block sweeps all columns, so its blocks are as large as that allows.
         """
-        if self.plan.start != SOURCE:
-            return portions(self.rows, self._compose(*self._ends))
-        return in_blocks(self.rows, self._rows_within(max_bytes))
+        size = self._rows_within(max_bytes)
+        return in_blocks(self.rows, size if self.plan.start == SOURCE else min(size, self._rows_at_a_time()))
 
     def keep_within(self, max_bytes):
         """Takes the plan that is cheapest when no more than `max_bytes` are computed at a time."""
@@ -74,8 +73,7 @@ class DensePair:
         """Returns the rows of some units of the target, a range of flat indices, over the source."""
         source, target = self._ends
         if self.plan.start == SOURCE:
-            columns = pushed(self._compose(source, target), self._signal(source), range(self.columns), rows)
-            return transposed(columns, backend.dims(self._signal(source)))
+            return self._from_source(rows)
         if self.plan.start != MIDDLE:
             return pulled(self._compose(source, target), self._signal(target), rows)
         middle = self.plan.slot
@@ -83,6 +81,21 @@ class DensePair:
         if self._lower is None:
             self._lower = self._half(source, middle, range(self._width(middle)))
         return product(upper, self._lower, self._signal(middle), self._signal(source))
+
+    def _from_source(self, rows):
+        """A column has one scale for all units of the target, so a unit far below its neighbours is lost in it."""
+        source, target = self._ends
+        composition = self._compose(source, target)
+        columns = pushed(composition, self._signal(source), range(self.columns), rows)
+        block = transposed(columns, backend.dims(self._signal(source)))
+        lost = lost_rows(block, composition.alive(rows))
+        if not lost:
+            return block
+        again = lambda k: pulled(composition, self._signal(target), rows[k : k + 1])  # noqa: E731
+        return joined([again(k) if k in lost else chosen_rows(block, range(k, k + 1)) for k in range(len(rows))])
+
+    def _rows_at_a_time(self):
+        return rows_at_a_time(self._compose(*self._ends))
 
     def _half(self, source, target, rows):
         """Some rows of `target` over `source`, from the side with fewer rows."""
@@ -107,8 +120,12 @@ class DensePair:
         return max(1, int(max_bytes // (self._bytes(1) * self.columns)))
 
     def _kept_bytes(self, plan):
-        """What a plan holds from block to block: the rows of the layer in the middle over the source."""
-        return 0 if plan.slot is None else self._bytes(self._width(plan.slot)) * self.columns
+        """What a plan holds from block to block: a layer in the middle over the source, and what came from columns."""
+        if plan.slot is None:
+            return 0
+        width = self._width(plan.slot)
+        below, above = self.columns * (2 if self.columns < width else 1), self.rows if width < self.rows else 0
+        return self._bytes(width) * (below + above)
 
     def _bytes(self, count):
         """Size of so many coefficients of every sample, in both channels."""
@@ -145,6 +162,20 @@ def transposed(block, shape):
         shape: Shape of the source, (batch, ...).
     """
     return block.each(lambda t: _transposed_rows(normalized(t), shape))
+
+
+def lost_rows(block, alive):
+    """Returns the numbers of rows that are zero in a sample where they should not be, as far as the host can see.
+
+    Args:
+        block: The rows.
+        alive: Boolean tensor (rows * batch,).
+    """
+    if backend.is_symbolic(block.sum.mantissa):
+        return set()
+    peaks = [np.reshape(backend.peak(t.mantissa), (-1,)) for t in (block.sum, block.difference)]
+    lost = (np.minimum(*peaks) == 0) & np.asarray(alive)
+    return set(np.flatnonzero(lost.reshape(block.rows, -1).any(axis=1)).tolist())
 
 
 def chosen_rows(block, rows):

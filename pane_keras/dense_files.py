@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from tqdm.auto import tqdm
 
+from pane_keras import backend
 from pane_keras.dense import DenseExcitation
 from pane_keras.errors import SaveError
 from pane_keras.files import claim_folder, refuse_other_settings, saving
@@ -31,22 +32,33 @@ def stream_dense(pair, out, max_bytes, progress):
     Raises:
         SaveError: As `Excitation.dense`.
     """
-    whole, part = pathlib.Path(out), pathlib.Path(f"{out}.part")
-    settings = _settings(pair)
-    if whole.exists():
+    if backend.is_symbolic(pair.signal):
+        raise SaveError("dense(out=...) writes files, which a tf.function cannot. Call it outside of it.")
+    whole, settings = pathlib.Path(out), _settings(pair)
+    if whole.is_file():
+        raise SaveError(f"{str(whole)!r} is a file. Choose a folder for out=, one that there is not yet.")
+    if whole.exists() and any(whole.iterdir()):
         refuse_other_settings(whole / _SETTINGS, settings)
     else:
+        dense = pair.dense_pair()
+        dense.keep_within(max_bytes)
         with saving(whole):
-            _fill(pair, _Folder(part, pair, settings), max_bytes, progress)
+            part = whole.with_name(f"{whole.name}.part")
+            _fill(dense, _Folder(part, pair, settings), max_bytes, progress)
             part.replace(whole)
             (whole / _DONE).unlink()
-    arrays = [np.load(whole / f"{name}.npy", mmap_mode="r") for name in (*_COEFFICIENTS, *_SCALES)]
+    arrays = [_read(whole / f"{name}.npy") for name in (*_COEFFICIENTS, *_SCALES)]
     return DenseExcitation(*arrays, pair.signal, pair.source, pair.target)
 
 
-def _fill(pair, folder, max_bytes, progress):
-    dense = pair.dense_pair()
-    dense.keep_within(max_bytes)
+def _read(path):
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError):
+        raise SaveError(f"{str(path)!r} is missing or damaged. Remove the folder, and it is computed again.") from None
+
+
+def _fill(dense, folder, max_bytes, progress):
     stripes = [rows for rows in dense.stripes(max_bytes) if not folder.done[rows.start : rows.stop].all()]
     for rows in tqdm(stripes, disable=not progress, unit="block"):
         folder.write(rows, map_of(dense.row_block(rows), True))
@@ -57,12 +69,15 @@ class _Folder:
 
     def __init__(self, path, pair, settings):
         self.path, self._units = path, math.prod(pair.target_shape)
+        if path.is_dir() and any(path.iterdir()):
+            refuse_other_settings(path / _SETTINGS, settings)
         claim_folder(path / _SETTINGS, settings)
         self._shapes = _shapes(pair)
-        if not (path / _DONE).exists():
+        self.done = self._begun()
+        if self.done is None:
             self._refuse_full_disk()
             self._allocate()
-        self.done = np.load(path / _DONE, mmap_mode="r+")
+            self.done = self._begun()
 
     def write(self, rows, maps):
         """Writes the rows of some units of the target, and only then notes that they are there."""
@@ -74,6 +89,13 @@ class _Folder:
             array.flush()
         self.done[rows.start : rows.stop] = True
         self.done.flush()
+
+    def _begun(self):
+        """Which rows are there, or None where nothing is, or where that cannot be read."""
+        try:
+            return np.load(self.path / _DONE, mmap_mode="r+")
+        except (OSError, EOFError, ValueError):
+            return None
 
     def _allocate(self):
         for name, (shape, dtype) in self._shapes.items():
@@ -100,9 +122,9 @@ def _shapes(pair):
 
 
 def _settings(pair):
-    """What tells a pair at a sample from another: its layers and what they emit."""
+    """What tells a pair at a sample from another: its layers, every signal in between, and the kernels."""
     digest = hashlib.sha256()
-    for tensor in (pair.signal, pair.output):
+    for tensor in (pair.signal, pair.output, *pair.composition().tensors()):
         digest.update(np.ascontiguousarray(ops.convert_to_numpy(tensor)).tobytes())
     shapes = [list(pair.signal.shape), list(pair.output.shape)]
     return {"source": pair.source, "target": pair.target, "shapes": shapes, "signals": digest.hexdigest()}

@@ -30,13 +30,13 @@ class Excitation:
         record: What the forward pass recorded.
         source, target: Slots.
         names: (source, target), as the user calls them.
-        edges: The excitations to compose; by default all of the record.
+        edges: Function without arguments that returns the excitations to compose; by default all of the record.
         joined: Whether a path has to lead from the source to the target; if not, its coefficients are zero.
         locate: Function layer name -> slot, for `split_below`.
 
     Attributes:
         source, target: Names of the two layers.
-        signal, output: Outputs of the source and of the target, (batch, *shape).
+        source_shape, target_shape: Shapes of one sample of their outputs.
 
     Raises:
         NoPathError: No excitation leads from the source to the target.
@@ -45,7 +45,7 @@ class Excitation:
     def __init__(self, record, source, target, names, edges=None, joined=True, locate=None):
         self._record, self._locate, self._edges = record, locate, edges
         self.source, self.target = names
-        self.signal, self.output = record.signal(source), record.signal(target)
+        self.source_shape, self.target_shape = (tuple(record.signal(end).shape[1:]) for end in (source, target))
         self._ends = source, target
         if joined and not self.composition().connected:
             raise NoPathError(
@@ -54,14 +54,14 @@ class Excitation:
             )
 
     @property
-    def source_shape(self):
-        """Shape of one sample of the source layer's output."""
-        return tuple(self.signal.shape[1:])
+    def signal(self):
+        """Output of the source, (batch, *shape)."""
+        return self._record.signal(self._ends[0])
 
     @property
-    def target_shape(self):
-        """Shape of one sample of the target layer's output."""
-        return tuple(self.output.shape[1:])
+    def output(self):
+        """Output of the target, (batch, *shape)."""
+        return self._record.signal(self._ends[1])
 
     @backend.as_written
     def map(self, target=None, *, weights=None, channel=None, region=None, split_below=None, **how):
@@ -160,13 +160,13 @@ class Excitation:
         return DensePair(self._compose, *self._ends, self._record.signal, plan)
 
     def _compose(self, source, target):
-        return composed(self._record, (source,), target, self._edges)
+        return composed(self._record, (source,), target, self._edges and self._edges())
 
     def composition(self, split_below=None):
         """Returns the `Composition` of the pair, made once for each `split_below`."""
         source, target = self._ends
         cut = None if split_below is None else self._locate(split_below)
-        return composed(self._record, (source,), target, self._edges, cut)
+        return composed(self._record, (source,), target, self._edges and self._edges(), cut)
 
     def pull(self, rows, split_below=None):
         """Returns the block over the source for weights (rows, batch, *shape) on the target; zeros without a path."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from pane_keras import backend
 from pane_keras.factors import Factor, axes_of
@@ -52,6 +52,10 @@ class LinearOperand(Operand):
     @property
     def work(self):
         return 2 * self.taps * math.prod(self.out_shape) + super().work
+
+    @property
+    def kernels(self):
+        return [kernel for kernel in tree.flatten(self.kernel) if kernel is not None]
 
     @property
     def picked_work(self):

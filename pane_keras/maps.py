@@ -62,7 +62,8 @@ class ExcitationMap:
             x: Tensor (batch, *shape); by default the signal at which the map was taken.
         """
         x = ops.cast(self.signal if x is None else x, self.sum.dtype)
-        x = x[:, None] if len(self.sum.shape) > len(x.shape) else x
+        batch, *shape = backend.dims(x)
+        x = ops.reshape(x, (batch, *[1] * (len(self.log2_scale.shape) - 1), *shape))
         parts = (self.positive * x, self.negative * x, self.sum * x)
         return ExcitationMap(*parts, self.log2_scale, self.sum_log2_scale, self.signal, self.over, self.of)
 

@@ -81,6 +81,11 @@ class Operand(ABC):
         del window
 
     @property
+    def kernels(self):
+        """Tensors of coefficients that belong to the layer rather than to the sample: a list."""
+        return []
+
+    @property
     def keeps_units(self):
         """Whether a row with one entry stays one: element by element."""
         return False

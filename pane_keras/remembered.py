@@ -1,5 +1,9 @@
 """Values that repeated queries share."""
 
+from keras import tree
+
+from pane_keras import backend
+
 
 class Remembered:
     """A value made on demand, and kept from the second time on.
@@ -18,6 +22,8 @@ class Remembered:
         if self._value is not None:
             return self._value
         value = self._make()
-        self._value = value if self._asked else None
+        # What a graph computes ends with the graph.
+        if self._asked and not any(map(backend.is_symbolic, tree.flatten(value))):
+            self._value = value
         self._asked = True
         return value

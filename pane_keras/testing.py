@@ -236,7 +236,7 @@ def _check(layer, x, where, tolerance):
 def _check_edge(record, edge, at, tolerance):
     """Returns what the edge adds to the output: (E+ + E-) x."""
     operand = edge.operand
-    pair = Excitation(record, edge.source, edge.target, ("input", "output"), [edge])
+    pair = Excitation(record, edge.source, edge.target, ("input", "output"), lambda: [edge])
     pushed = channels(pair.effect(source=list(np.ndindex(*operand.in_shape))))
     pushed = [np.moveaxis(t.reshape(*t.shape[:2], -1), 1, 2) for t in pushed]
     pulled = channels(pair.map(target=list(np.ndindex(*operand.out_shape))))

@@ -154,7 +154,7 @@ class Trace:
         Maps that were computed stay. What is asked of the trace or of its pairs afterwards raises ReleasedError.
         """
         self._record.release()
-        self.released = True
+        self._again, self.released = None, True
 
     def __repr__(self):
         return f"Trace({len(self)} layers, input {self._input_shape})"

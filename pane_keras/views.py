@@ -1,5 +1,7 @@
 """E+ and E- of one layer, as it emits them: lazy views of the excitation from its inputs to its output."""
 
+from functools import partial
+
 import numpy as np
 from keras import ops
 
@@ -47,7 +49,9 @@ class ExcitationView:
 def views(record, sources, target, name, several):
     """Returns (positive, negative) views of a layer; lists with one view an input where it has several."""
     pairs = [
-        Excitation(record, source, target, (f"input {k} of {name}", name), _own_edges(record, name, sources, k), False)
+        Excitation(
+            record, source, target, (f"input {k} of {name}", name), partial(_own_edges, record, name, sources, k), False
+        )
         for k, source in enumerate(sources)
     ]
     positive, negative = ([ExcitationView(pair, part) for pair in pairs] for part in ("positive", "negative"))

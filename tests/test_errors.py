@@ -53,7 +53,12 @@ def test_one_family():
         assert issubclass(cls, PaneError)
         assert cls.__doc__
         if cls is not PaneError:
-            assert issubclass(cls, {DenseSizeError: MemoryError, ReadOnlyError: AttributeError}.get(cls, ValueError))
+            assert issubclass(
+                cls,
+                {DenseSizeError: MemoryError, ReadOnlyError: AttributeError, ReleasedError: RuntimeError}.get(
+                    cls, ValueError
+                ),
+            )
     assert not issubclass(PaneError, ValueError)
 
 

@@ -193,7 +193,6 @@ def test_release_frees_without_a_collection(pane):
         gc.enable()
 
 
-@pytest.mark.xfail(strict=True, reason="pairs keep both ends, views the operands of their layer")
 @pytest.mark.parametrize("name", ["pair", "views"])
 def test_release_frees_what_pairs_and_views_hold(pane, name):
     trace = trace_of(pane)
@@ -300,8 +299,9 @@ def test_magnitudes_of_kernels_are_kept_from_the_second_query_on(pane, made):
     for target in (0, 1, 2):
         trace.saliency(target)
         trace.between("input", "logits").map(target)
-    assert sum(made) == 2 * (kernels + 1)
-    assert set(made) <= {0, 2}
+    # Of kernels that a sweep rescales, small ones, only |W| is kept.
+    assert sum(made) == 2 * (kernels + 1) + 6
+    assert set(made) <= {0, 1, 2}
 
 
 def test_another_pair_shares_the_magnitudes(pane, made):
@@ -336,7 +336,6 @@ def test_a_single_query_keeps_no_magnitude():
     assert dead[0]() is None
 
 
-@pytest.mark.xfail(strict=True, reason="what a graph composed and remembered is left in the eager record")
 @pytest.mark.parametrize("before", [0, 1])
 def test_an_eager_trace_asked_inside_a_graph_and_then_outside(pane, before):
     """What is kept for later queries must not be a graph's symbolic tensor."""
