@@ -17,6 +17,7 @@ from keras import layers
 from test_dense_pairs import MODELS, assert_channels, dense_twin, traced
 
 import pane_keras
+from pane_keras import dense as dense_module
 from pane_keras import portions
 from pane_keras.dense import DensePair
 from pane_keras.errors import PaneError, ReleasedError, SaveError
@@ -335,7 +336,10 @@ def write(self, rows, maps):
     plain(self, rows, maps)
 
 files._Folder.write = write
-portions.rows_at_a_time = lambda composition: 2
+from pane_keras import dense
+
+for module in (portions, dense):
+    module.rows_at_a_time = lambda composition: 2
 test_dense_files.exact().dense(out=sys.argv[1], progress=False)
 """
 

@@ -17,6 +17,7 @@ from pane_keras.errors import (
     NonFiniteError,
     NoPathError,
     ReadOnlyError,
+    ReleasedError,
     SaveError,
     TargetError,
     UnknownLayerError,
