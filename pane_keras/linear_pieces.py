@@ -35,16 +35,13 @@ def linear(
         elementary: Function (kernel, in_shape, out_shape) -> factors of W with named axes, for `expression()`, where
             `kernel` is a function that returns it; one dense tensor unless given.
         taps: Multiply-adds for each unit of the output; by default all axes of the kernel but the last.
-        rescale: Function (kernel, c) -> the kernel whose outputs are multiplied by c, a tensor (channels,) along the
-            last axis of the output. With it, a normalization that follows is taken into the kernel where that is
-            faster.
-        pick: Function (kernel, units, pull) -> (n, *shape), coefficients of single units, so that rows that select one
-            unit need no product: with `pull` the rows of W of flat units of the output, else the columns of W of flat
-            units of the input.
+        rescale: Function (kernel, c) -> the kernel whose outputs, along their last axis, are multiplied by c
+            (channels,). With it, a normalization that follows is taken into the kernel where that is faster.
+        pick: Function (kernel, units, pull) -> (n, *shape), so that rows that select one unit need no product: with
+            `pull` the rows of W of flat units of the output, else the columns of W of flat units of the input.
         local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), so that rows of a
             few units are swept through their receptive field only; channels last.
     """
-
     # The steps of a recurrence run one piece.
     shared = _remembered(magnitude, kernel)
 

@@ -45,6 +45,10 @@ class ExcitationMap:
     of: str = ""
     asker: object = field(default=None, repr=False, compare=False)
 
+    def __getstate__(self):
+        # A copy in another process or file has no model to ask.
+        return {**self.__dict__, "asker": None}
+
     def diagnose(self):
         """Returns the `Diagnosis`: whether the map depends on the class, how POS and NEG agree, their size against S.
 

@@ -15,7 +15,7 @@ from pane_keras.errors import InputError, LoadError, SaveError
 from pane_keras.evaluation.builders import BUILDERS, alexnet, vgg16
 from pane_keras.loading import load_model
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_fashion.py"
+SCRIPT = Path(__file__).parents[1] / "pane_keras" / "evaluation" / "train_fashion.py"
 
 
 def count(model, kind):

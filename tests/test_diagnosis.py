@@ -1,6 +1,8 @@
 """The verdict on a map, against Spearman's correlation from SciPy and against what a sentence has to say."""
 
+import copy
 import gc
+import pickle
 
 import keras
 import numpy as np
@@ -78,6 +80,15 @@ def test_maps_do_not_keep_their_trace(pane, x):
     gc.collect()
     assert watched() is None
     assert maps.diagnose().sum.shape == (3, 2)
+
+
+def test_maps_are_pickled_and_copied_without_their_model(pane, x):
+    maps = pane.trace(x).saliency()
+    for other in (pickle.loads(pickle.dumps(maps)), copy.deepcopy(maps)):
+        np.testing.assert_array_equal(other.sum, maps.sum)
+        assert other.over == maps.over
+        assert other.asker is None
+    assert maps.asker is not None
 
 
 def test_a_deep_network_is_called_blind_and_a_linear_one_is_not():

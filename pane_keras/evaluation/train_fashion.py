@@ -1,7 +1,7 @@
 """Trains AlexNet or VGG-16 on Fashion-MNIST and writes the network, and a JSON file of what it was trained on.
 
-    python scripts/train_fashion.py alexnet --out alexnet.keras
-    python scripts/train_fashion.py vgg16 --residual --data DIR --out vgg16.keras --evaluation test.npz
+    python -m pane_keras.evaluation.train_fashion alexnet --out alexnet.keras
+    python -m pane_keras.evaluation.train_fashion vgg16 --residual --data DIR --out vgg16.keras --evaluation test.npz
 
 The pictures are enlarged to --size, so that 0.1 % of them is more than a pixel, and standardised by the mean and the
 deviation of the training pixels. So the background is not exactly 0: a zero input is a zero excitation, and two thirds
