@@ -89,10 +89,12 @@ class DensePair:
         columns = pushed(composition, self._signal(source), range(self.columns), rows)
         block = transposed(columns, backend.dims(self._signal(source)))
         lost = lost_rows(block, composition.alive(rows))
-        if not lost:
+        if not lost.size:
             return block
-        again = lambda k: pulled(composition, self._signal(target), rows[k : k + 1])  # noqa: E731
-        return joined([again(k) if k in lost else chosen_rows(block, range(k, k + 1)) for k in range(len(rows))])
+        again = pulled(composition, self._signal(target), np.array(rows)[lost])
+        order = np.arange(len(rows))
+        order[lost] = len(rows) + np.arange(lost.size)
+        return chosen_rows(joined([block, again]), order)
 
     def _rows_at_a_time(self):
         return rows_at_a_time(self._compose(*self._ends))
@@ -165,21 +167,21 @@ def transposed(block, shape):
 
 
 def lost_rows(block, alive):
-    """Returns the numbers of rows that are zero in a sample where they should not be, as far as the host can see.
+    """Returns the numbers of rows, an array, that are zero in a sample where one can be lost, as the host can see.
 
     Args:
         block: The rows.
         alive: Boolean tensor (rows * batch,).
     """
     if backend.is_symbolic(block.sum.mantissa):
-        return set()
+        return np.zeros(0, int)
     peaks = [np.reshape(backend.peak(t.mantissa), (-1,)) for t in (block.sum, block.difference)]
     lost = (np.minimum(*peaks) == 0) & np.asarray(alive)
-    return set(np.flatnonzero(lost.reshape(block.rows, -1).any(axis=1)).tolist())
+    return np.flatnonzero(lost.reshape(block.rows, -1).any(axis=1))
 
 
 def chosen_rows(block, rows):
-    """Returns some of the rows of a block."""
+    """Returns some of the rows of a block, by a range or an array of their numbers."""
     return block.each(lambda t: _chosen(t, rows))
 
 
@@ -236,8 +238,8 @@ def _aligned(mantissa, exponent, axis):
 def _chosen(t, rows):
     t = normalized(t)
     _, *shape = backend.dims(t.mantissa)
-    mantissa = ops.reshape(t.mantissa, (t.rows, -1, *shape))[rows.start : rows.stop]
-    exponent = ops.reshape(t.exponent, (t.rows, -1))[rows.start : rows.stop]
+    mantissa = ops.take(ops.reshape(t.mantissa, (t.rows, -1, *shape)), np.array(rows), axis=0)
+    exponent = ops.take(ops.reshape(t.exponent, (t.rows, -1)), np.array(rows), axis=0)
     return Scaled(ops.reshape(mantissa, (-1, *shape)), len(rows), ops.reshape(exponent, (-1,)), growth=BITS)
 
 
