@@ -12,6 +12,8 @@ import sys
 from pane_keras.errors import PaneError
 from pane_keras.version import __version__
 
+_MODEL = "a .keras file, loaded in Keras's safe mode, or the name of an architecture of keras.applications (ImageNet)"
+
 
 def main(argv=None):
     """Runs the command.
@@ -47,13 +49,13 @@ def _parser():
     _add_explain(commands)
     _add_evaluate(commands)
     layers = commands.add_parser("layers", help="list a model's layers, their shapes and kinds of excitation")
-    layers.add_argument("model", metavar="MODEL.keras")
+    layers.add_argument("model", metavar="MODEL", help=_MODEL)
     return parser
 
 
 def _add_explain(commands):
     explain = commands.add_parser("explain", help="explain pictures with your own model")
-    explain.add_argument("model", metavar="MODEL.keras", help="loaded in Keras's safe mode")
+    explain.add_argument("model", metavar="MODEL", help=_MODEL)
     explain.add_argument("images", metavar="IMAGE", nargs="+")
     explain.add_argument(
         "--target", metavar="CLASS", type=int, help="class to explain (default: each picture's top one)"
@@ -69,7 +71,7 @@ def _add_explain(commands):
 def _add_evaluate(commands):
     evaluate = commands.add_parser("evaluate", help="run the paper's experiments on your own model and pictures")
     add = evaluate.add_argument
-    add("model", metavar="MODEL.keras", help="a classifier, loaded in Keras's safe mode")
+    add("model", metavar="MODEL", help=_MODEL)
     add(
         "--data",
         metavar="DIR|FILE.npz",
