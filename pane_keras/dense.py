@@ -214,7 +214,7 @@ def _restricted(t, units):
 def _concatenated(parts):
     parts = [normalized(p) for p in parts]
     mantissa, exponent = (ops.concatenate(ts, axis=0) for ts in zip(*((p.mantissa, p.exponent) for p in parts)))
-    return Scaled(mantissa, sum(p.rows for p in parts), exponent, growth=BITS)
+    return Scaled(mantissa, sum(p.rows for p in parts), exponent)
 
 
 def _transposed_rows(t, shape):
@@ -240,7 +240,7 @@ def _chosen(t, rows):
     _, *shape = backend.dims(t.mantissa)
     mantissa = ops.take(ops.reshape(t.mantissa, (t.rows, -1, *shape)), np.array(rows), axis=0)
     exponent = ops.take(ops.reshape(t.exponent, (t.rows, -1)), np.array(rows), axis=0)
-    return Scaled(ops.reshape(mantissa, (-1, *shape)), len(rows), ops.reshape(exponent, (-1,)), growth=BITS)
+    return Scaled(ops.reshape(mantissa, (-1, *shape)), len(rows), ops.reshape(exponent, (-1,)))
 
 
 def _product(upper, lower, middle, source):

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from pane_keras import backend
@@ -72,7 +73,17 @@ def refuse_quantized(layer):
 
 
 def _pick(kernel, units, pull):
-    return ops.transpose(ops.take(kernel, units, axis=1)) if pull else ops.take(kernel, units, axis=0)
+    if not pull:
+        return ops.take(kernel, units, axis=0)
+    return ops.transpose(_columns(kernel, units))
+
+
+def _columns(kernel, units):
+    """Columns of a matrix; side by side, as blocks of a dense pair ask for them, a slice is several times faster."""
+    numbers = None if backend.is_symbolic(units) else np.asarray(units)
+    if numbers is None or not (np.diff(numbers) == 1).all():
+        return ops.take(kernel, units, axis=1)
+    return kernel[:, numbers[0] : numbers[-1] + 1]
 
 
 def _transposed_matmul(rows, kernel, shape):
