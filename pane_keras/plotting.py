@@ -7,6 +7,7 @@ many orders of magnitude smaller.
 
 import os
 import secrets
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ CAPTION = (
     f"Channels are summed. Colours saturate at the {PERCENTILE}th percentile of the values."
 )
 _WIDTH, _HEIGHT, _CAPTION_HEIGHT = 2.9, 3.8, 0.6
+_LETTERS_AN_INCH = 14
 
 
 def plot(maps, pictures=None, *, titles=None, note=None, quantity="coefficient", channel_axis=-1):
@@ -45,6 +47,7 @@ def plot(maps, pictures=None, *, titles=None, note=None, quantity="coefficient",
     """
     rows = _rows(maps, pictures, titles, channel_axis)
     columns = 3 + (rows[0].picture is not None)
+    note = note and _wrapped(note, _WIDTH * columns)
     height = _HEIGHT * len(rows) + _CAPTION_HEIGHT + (0.2 * len(note.splitlines()) if note else 0)
     figure = _matplotlib("figure").Figure((_WIDTH * columns, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
@@ -52,6 +55,11 @@ def plot(maps, pictures=None, *, titles=None, note=None, quantity="coefficient",
     for row, part in zip(rows, figure.subfigures(len(rows), 1, squeeze=False)[:, 0]):
         _draw(row, part, columns, quantity)
     return figure
+
+
+def _wrapped(note, width):
+    """Lines that fit into a figure of so many inches."""
+    return "\n".join("\n".join(textwrap.wrap(line, int(_LETTERS_AN_INCH * width))) for line in note.splitlines())
 
 
 def save_png(figure, path, dpi=130):

@@ -225,3 +225,16 @@ def test_what_does_not_fit_together(halves, change, message):
 def test_too_many_axes():
     with pytest.raises(InputError, match=r"over 1, 2 or 3 axes.*Received: a map of shape \(2, 2, 2, 2\)"):
         plot(excitation(np.ones((1, 2, 2, 2, 2)), np.ones((1, 2, 2, 2, 2))))
+
+
+def _caption(figure):
+    return next(text for text in figure.texts if text.get_text().startswith(CAPTION))
+
+
+def test_a_long_note_stays_inside_the_figure(halves):
+    figure = plot(halves, note="POS barely depends on the class here, as measured. " * 8)
+    figure.canvas.draw()
+    box = _caption(figure).get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert "as measured." in _caption(figure).get_text().splitlines()[-1]
