@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from pane_keras.errors import InputError, PaneError
 from pane_keras.evaluation import experiments as known
+from pane_keras.evaluation.answers import RememberingClassifier
 from pane_keras.evaluation.attack import iterative_fgsm
 from pane_keras.evaluation.checks import checked_images, checked_targets, chosen_from, per_channel
-from pane_keras.evaluation.classifier import Classifier
 from pane_keras.evaluation.experiments import Options
 from pane_keras.evaluation.methods import Explainers, chosen
 from pane_keras.evaluation.methods import methods as all_methods
@@ -94,7 +94,7 @@ class _Run:
     def __init__(self, model, images, targets, out, units, options):
         self._model = model.model if isinstance(model, PaneModel) else model
         self._options, self._strict = options, options.methods is not None
-        self._classifier = Classifier(self._model, options.batch_size)
+        self._classifier = RememberingClassifier(self._model, options.batch_size)
         self._images = checked_images(images, self._classifier)
         self._logits = self._classifier.logits(self._images)
         self._targets = checked_targets(targets, self._logits)
@@ -167,6 +167,7 @@ class _Run:
             for start, tasks in missing.items():
                 if tasks:
                     self._run_chunk(start, tasks, bar)
+                    self._classifier.forget()
 
     def _missing(self, start):
         stop = start + self._chunk
