@@ -84,10 +84,14 @@ def first_samples(maps, count):
 
 
 def fingerprint(model, data, **settings):
-    """Returns what maps depend on: the settings, with a digest of the model's weights and of the ends of the data."""
+    """Returns what maps depend on: the settings, with a digest of the model's weights and of the ends of the data.
+
+    Keras counts unnamed models up within a process, so the number at the end of a name says nothing.
+    """
+    name = re.sub(r"_\d+$", "", model.name)
     shapes, ends = backend.ends(data)
     weights = _digest(variable.numpy() for variable in model.weights)
-    return {"model": model.name, "weights": weights, "shapes": shapes, "data": _digest(ends), **settings}
+    return {"model": name, "weights": weights, "shapes": shapes, "data": _digest(ends), **settings}
 
 
 def _digest(arrays):

@@ -275,3 +275,13 @@ def test_settings_that_are_not_of_this_function(pane, x, tmp_path):
     (tmp_path / "explained.json").write_text("not JSON")
     with pytest.raises(SaveError, match="holds results of another model, data or settings"):
         explain(pane, x, target=1, out=tmp_path)
+
+
+def test_an_unnamed_model_that_is_built_again_finds_its_folder(x, computed, tmp_path):
+    """Keras numbers the unnamed models of a process: "functional_1" is "functional_2" when a notebook cell runs again."""
+    first, again = small(), small()
+    again.set_weights(first.get_weights())
+    assert first.name != again.name
+    for model in (first, again):
+        explain(pane_keras.wrap(model), x, out=tmp_path / "maps")
+    assert len(computed) == 3
