@@ -1,17 +1,20 @@
 """`ChannelExcitation`: how much every channel of one layer excites and inhibits every channel of another."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from pane_keras import backend
 from pane_keras.dense import joined, transposed
+from pane_keras.display.pairs import Rows, channels_html, channels_text
 from pane_keras.errors import TargetError
 from pane_keras.maps import map_of
 from pane_keras.portions import in_blocks, rows_at_a_time
 from pane_keras.scaled import BITS, Scaled, normalized
 from pane_keras.selection import Selection
+from pane_keras.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,16 @@ class ChannelExcitation:
         contribution: Whether the entries are contributions.
     """
 
-    positive: object
-    negative: object
-    sum: object
-    log2_scale: object
-    sum_log2_scale: object
+    positive: Tensor
+    negative: Tensor
+    sum: Tensor
+    log2_scale: Tensor
+    sum_log2_scale: Tensor
     source: str
     target: str
     contribution: bool
 
-    def top(self, k=5, channel=None, sample=0):
+    def top(self, k: int = 5, channel: int | None = None, sample: int = 0) -> Any:
         """Returns the strongest source channels of a target channel, by the sum: k positive ones and k negative ones.
 
         Args:
@@ -68,6 +71,12 @@ class ChannelExcitation:
                 for s in chosen]  # fmt: skip
         return _table(rows)
 
+    def plot(self, k=8, **how):
+        """Returns a matplotlib Figure with the k strongest pairs named: see `pane_keras.plotting.channels`."""
+        from pane_keras.plotting import channels
+
+        return channels(self, k, **how)
+
     def _true(self, name, sample):
         mantissa = np.asarray(getattr(self, name))
         if not -len(mantissa) <= sample < len(mantissa):
@@ -78,6 +87,12 @@ class ChannelExcitation:
     def __repr__(self):
         what = "contributions" if self.contribution else "coefficients"
         return f"ChannelExcitation({what} of {self.source!r} in {self.target!r}, shape={tuple(self.sum.shape)})"
+
+    def __str__(self):
+        return channels_text(self)
+
+    def _repr_html_(self):
+        return channels_html(self)
 
 
 def channel_excitation(pair, contribution, axes):
@@ -136,5 +151,5 @@ def _table(rows):
     try:
         import pandas as pd
     except ImportError:
-        return rows
+        return Rows(rows)
     return pd.DataFrame(rows, columns=["target", "source", "positive", "negative", "sum"])

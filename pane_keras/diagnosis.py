@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pane_keras.display.reports import diagnosis_html
 from pane_keras.errors import TargetError
 
 OTHERS = 2
@@ -16,7 +17,7 @@ _ALIKE, _FLOAT32_BITS = 0.95, 24
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What can be said of the maps of a batch. Prints as one sentence.
+    """What can be said of the maps of a batch. Prints as one sentence; a notebook shows the numbers below it.
 
     Rank correlations are Spearman's, over all entries of a map, from -1 to 1; NaN where a map is constant.
 
@@ -27,11 +28,11 @@ class Diagnosis:
         range_bits: Array (batch,): log2 of max |D| / max |S|. Above 24, POS and NEG added up in float32 are noise.
     """
 
-    classes: object
-    positive: object
-    sum: object
-    agreement: object
-    range_bits: object
+    classes: np.ndarray
+    positive: np.ndarray
+    sum: np.ndarray
+    agreement: np.ndarray
+    range_bits: np.ndarray
 
     def __str__(self):
         total, agreement = _typical(self.sum), _typical(self.agreement)
@@ -50,6 +51,11 @@ class Diagnosis:
             facts.append(f"is 2^{bits:.0f} times as large as POS+NEG, which float32 could not add up")
         sentence = facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
         return sentence + (": read POS+NEG, or POS with split_below." if blind else ".")
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        return diagnosis_html(self)
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,12 @@ class Asker:
         classes = _next_classes(logits, self.target)
         others = [self._maps(trace, column) for column in classes.T]
         positive, total = (
-            np.stack([_correlations(getattr(maps, part), getattr(other, part)) for other in others], axis=1)
+            np.stack([rank_correlations(getattr(maps, part), getattr(other, part)) for other in others], axis=1)
             if others
             else np.zeros((len(logits), 0))
             for part in ("positive", "sum")
         )
-        agreement = _correlations(maps.positive, -np.asarray(maps.negative))
+        agreement = rank_correlations(maps.positive, -np.asarray(maps.negative))
         return Diagnosis(classes, positive, total, agreement, _range_bits(maps))
 
     def _maps(self, trace, classes):
@@ -118,7 +124,8 @@ def _next_classes(logits, target):
     return np.stack([row[row != own][:OTHERS] for row, own in zip(order, chosen)])
 
 
-def _correlations(maps, others):
+def rank_correlations(maps, others):
+    """Returns Spearman's rank correlation of the maps of each sample, (batch,); NaN where one is constant."""
     return np.array([_correlation(np.ravel(a), np.ravel(b)) for a, b in zip(np.asarray(maps), np.asarray(others))])
 
 

@@ -1,6 +1,9 @@
 """`Excitation`: the positive and negative excitation between two layers, asked for as maps, effects or densely."""
 
 import math
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,16 +11,18 @@ from keras import ops
 
 from pane_keras import backend
 from pane_keras.block import closing
-from pane_keras.channels import channel_excitation
+from pane_keras.channels import ChannelExcitation, channel_excitation
 from pane_keras.composition import composed
-from pane_keras.dense import DensePair, folded
+from pane_keras.dense import DenseExcitation, DensePair, folded
 from pane_keras.dense_files import stream_dense
+from pane_keras.display.pairs import pair_html
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import joined_maps, map_of
+from pane_keras.maps import ExcitationMap, joined_maps, map_of
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
 from pane_keras.selection import Selection, closing_of
+from pane_keras.types import Tensor
 
 SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a dense result may take unless `max_bytes` says otherwise."""
@@ -54,17 +59,31 @@ class Excitation:
             )
 
     @property
-    def signal(self):
+    def record(self):
+        """What the forward pass recorded."""
+        return self._record
+
+    @property
+    def signal(self) -> Tensor:
         """Output of the source, (batch, *shape)."""
         return self._record.signal(self._ends[0])
 
     @property
-    def output(self):
+    def output(self) -> Tensor:
         """Output of the target, (batch, *shape)."""
         return self._record.signal(self._ends[1])
 
     @backend.as_written
-    def map(self, target=None, *, weights=None, channel=None, region=None, split_below=None, **how):
+    def map(
+        self,
+        target: Any = None,
+        *,
+        weights: Any = None,
+        channel: int | Sequence[int] | None = None,
+        region: Any = None,
+        split_below: str | None = None,
+        **how: Any,
+    ) -> ExcitationMap:
         """Returns what in the source excites units of the target, as an `ExcitationMap` over the source.
 
         Args:
@@ -76,7 +95,7 @@ class Excitation:
             region: Instead, or within the channel: a boolean array of the target's shape, or of its shape without the
                 channel axis; or a list of arrays.
             split_below: Name of a layer at and below which positive is told from negative; above it both carry the
-                sum (section 2). By default everything is told apart, as in the paper.
+                sum. By default everything is told apart, as in the paper.
             **how: `per_sample=True`: a list holds one selection for each sample; `channel_axis` (default -1).
 
         Returns:
@@ -93,7 +112,16 @@ class Excitation:
         return self._maps(self.pull, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
-    def effect(self, source=None, *, weights=None, channel=None, region=None, split_below=None, **how):
+    def effect(
+        self,
+        source: Any = None,
+        *,
+        weights: Any = None,
+        channel: int | Sequence[int] | None = None,
+        region: Any = None,
+        split_below: str | None = None,
+        **how: Any,
+    ) -> ExcitationMap:
         """Returns what units of the source excite in the target, as an `ExcitationMap` over the target.
 
         Args:
@@ -110,7 +138,9 @@ class Excitation:
         return self._maps(self.push, rows, several, self.target_shape, split_below, words)
 
     @backend.as_written
-    def channels(self, *, contribution=False, source_axis=-1, target_axis=-1):
+    def channels(
+        self, *, contribution: bool = False, source_axis: int = -1, target_axis: int = -1
+    ) -> ChannelExcitation:
         """Returns the `ChannelExcitation` of the pair, (batch, target channels, source channels).
 
         Args:
@@ -123,7 +153,9 @@ class Excitation:
         return channel_excitation(self, contribution, (source_axis, target_axis))
 
     @backend.as_written
-    def dense(self, max_bytes=None, *, out=None, progress=True):
+    def dense(
+        self, max_bytes: float | None = None, *, out: str | PathLike | None = None, progress: bool = True
+    ) -> DenseExcitation:
         """Returns all coefficients of the pair as a `DenseExcitation`, which unpacks to (positive, negative).
 
         They are computed in blocks of rows from whichever side, or layer in between, is cheapest.
@@ -150,9 +182,10 @@ class Excitation:
         """Returns the `DenseExcitation` of a block with one row for each unit of the target."""
         return folded(block, self.output, self.signal, over=self.source, of=self.target)
 
-    def expression(self):
+    def expression(self) -> Expression:
         """Returns the `Expression` of the pair: einsum, operands, path, FLOPs, largest intermediate of each chain."""
-        segments = lambda: segments_of(self._compose, *self._ends, self._record.signal)  # noqa: E731
+        source, target = self._ends
+        segments = lambda: segments_of(self._compose, source, target, self._record.signal)  # noqa: E731
         return Expression(self.composition().chains, self.source, self.target, segments)
 
     def dense_pair(self, plan=None):
@@ -203,9 +236,14 @@ class Excitation:
         itemsize = np.dtype(keras.backend.standardize_dtype(self.signal.dtype)).itemsize
         return 3 * backend.static_size(self.signal.shape[0]) * math.prod(shape) * itemsize
 
+    @property
+    def dense_bytes(self):
+        """Size of all coefficients of the pair, in bytes."""
+        return self._bytes(*self.target_shape, *self.source_shape)
+
     def refuse_size(self, max_bytes=None):
         """Raises DenseSizeError where the dense result is larger than `max_bytes`, or than its share of free memory."""
-        limit, size = _limit(max_bytes), self._bytes(*self.target_shape, *self.source_shape)
+        limit, size = _limit(max_bytes), self.dense_bytes
         shape = (backend.static_size(self.signal.shape[0]), *self.target_shape, *self.source_shape)
         if size > limit:
             raise DenseSizeError(
@@ -220,6 +258,9 @@ class Excitation:
 
     def __repr__(self):
         return f"Excitation({self.source!r} {self.source_shape} -> {self.target!r} {self.target_shape})"
+
+    def _repr_html_(self):
+        return pair_html(self)
 
 
 def _limit(max_bytes):

@@ -1,13 +1,16 @@
 """`ExcitationMap`: positive, negative and sum over a layer's units, with their power-of-two scales."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.diagnosis import diagnosis_of
+from pane_keras.diagnosis import Diagnosis, diagnosis_of
+from pane_keras.display.maps import maps_html, maps_text
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
+from pane_keras.types import Tensor
 
 _COEFFICIENTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
 _TENSORS = (*_COEFFICIENTS, "signal")
@@ -27,29 +30,31 @@ class ExcitationMap:
         positive, negative: POS and NEG, tensors (batch, *shape), or (batch, n, *shape) for a list of n units, in
             units of `2**log2_scale`.
         sum: POS + NEG from the sum chain, in units of `2**sum_log2_scale`. On a deep network it is many orders of
-            magnitude smaller than either part, so adding the parts up in float32 would give rounding noise (section 4).
+            magnitude smaller than either part, so adding the parts up in float32 would give rounding noise.
         log2_scale: int32 tensor (batch,) or (batch, n): 0 wherever the true values fit in float32.
         sum_log2_scale: The same for `sum`.
         signal: The layer's output at the sample, (batch, *shape), or None.
         over, of: What the map lies over and what it explains, in words.
+        quantity: "coefficient", or "contribution": coefficient times signal.
         asker: The `Asker` for maps of other classes, or None.
     """
 
-    positive: object
-    negative: object
-    sum: object
-    log2_scale: object
-    sum_log2_scale: object
-    signal: object = None
+    positive: Tensor
+    negative: Tensor
+    sum: Tensor
+    log2_scale: Tensor
+    sum_log2_scale: Tensor
+    signal: Tensor | None = None
     over: str = ""
     of: str = ""
+    quantity: str = "coefficient"
     asker: object = field(default=None, repr=False, compare=False)
 
     def __getstate__(self):
         # A copy in another process or file has no model to ask.
         return {**self.__dict__, "asker": None}
 
-    def diagnose(self):
+    def diagnose(self) -> Diagnosis:
         """Returns the `Diagnosis`: whether the map depends on the class, how POS and NEG agree, their size against S.
 
         It takes the maps of two more classes. If the trace is gone, that is a new one of the same inputs.
@@ -59,7 +64,7 @@ class ExcitationMap:
         """
         return diagnosis_of(self)
 
-    def contribution(self, x=None):
+    def contribution(self, x: Any = None) -> "ExcitationMap":
         """Returns coefficient times signal: what each unit adds to the explained unit, in the same scales.
 
         Args:
@@ -69,15 +74,22 @@ class ExcitationMap:
         batch, *shape = backend.dims(x)
         x = ops.reshape(x, (batch, *[1] * (len(self.log2_scale.shape) - 1), *shape))
         parts = (self.positive * x, self.negative * x, self.sum * x)
-        return ExcitationMap(*parts, self.log2_scale, self.sum_log2_scale, self.signal, self.over, self.of)
+        scales = (self.log2_scale, self.sum_log2_scale)
+        return ExcitationMap(*parts, *scales, self.signal, self.over, self.of, "contribution")
+
+    def plot(self, pictures=None, **how):
+        """Returns a matplotlib Figure with POS, NEG and POS+NEG side by side: see `pane_keras.plotting.plot`."""
+        from pane_keras.plotting import plot
+
+        return plot(self, pictures, **how)
 
     @property
-    def axes(self):
+    def axes(self) -> tuple[str, ...]:
         """Names of the axes of `positive`, `negative` and `sum`, in order."""
         rank = len(self.sum.shape) - len(self.log2_scale.shape)
         return ("sample", *["selection"][: len(self.log2_scale.shape) - 1], *axes_of(rank))
 
-    def samples(self, index):
+    def samples(self, index: slice) -> "ExcitationMap":
         """Returns the maps of some samples, chosen by a slice of the batch."""
         parts = {name: getattr(self, name) for name in _TENSORS}
         parts = {name: None if part is None else part[index] for name, part in parts.items()}
@@ -86,6 +98,12 @@ class ExcitationMap:
     def __repr__(self):
         scale = "" if not _host(self.log2_scale).any() else f", log2_scale={_host(self.log2_scale).tolist()}"
         return f"ExcitationMap(of {self.of}, over {self.over}, shape={tuple(self.sum.shape)}{scale})"
+
+    def __str__(self):
+        return maps_text(self)
+
+    def _repr_html_(self):
+        return maps_html(self)
 
 
 def axes_of(rank):

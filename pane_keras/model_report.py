@@ -1,9 +1,11 @@
 """`report(model)`: what every layer of a model will be treated as, before anything runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.composite import live_calls
+from pane_keras.display.models import model_report_html, treatments
 from pane_keras.errors import UnsupportedLayerError
 from pane_keras.reading import read_graph, refuse_training
 from pane_keras.registry import rule_for
@@ -27,7 +29,7 @@ class Treatment:
 
     name: str
     layer: str
-    shape: object
+    shape: tuple | list
     group: str
     note: str
 
@@ -42,24 +44,25 @@ class ModelReport:
     """
 
     model: str
-    layers: tuple
+    layers: tuple[Treatment, ...]
 
     @property
-    def unsupported(self):
+    def unsupported(self) -> list[Treatment]:
         """The treatments of what `wrap` refuses."""
         return [layer for layer in self.layers if layer.group == UNSUPPORTED]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether `wrap` takes the model."""
         return not self.unsupported
 
     def __str__(self):
-        rows = [("layer", "class", "output shape", "treated as", "because")]
-        rows += [(t.name, t.layer, str(t.shape), t.group, t.note) for t in self.layers]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-        return "\n".join([*lines, self._verdict()])
+        return f"{treatments(self.layers).text()}\n{self._verdict()}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        return model_report_html(self, self._verdict())
 
     def _verdict(self):
         if self.ok:
@@ -67,7 +70,7 @@ class ModelReport:
         return f"{self.model}: {len(self.unsupported)} of {len(self.layers)} layers are unsupported"
 
 
-def report(model):
+def report(model: Any) -> ModelReport:
     """Returns the `ModelReport` of a Keras model, in which unsupported layers are listed instead of raised.
 
     Args:
@@ -83,13 +86,24 @@ def report(model):
 
 
 def _treatment(call, live):
-    shape = call.shapes[0] if len(call.shapes) == 1 else list(call.shapes)
-    cls = type(call.operation).__name__
     if not live:
-        return Treatment(call.name, cls, shape, HELD, "arithmetic of masks and indices")
+        return _treated(call, None)
     try:
         refuse_training(call.name, call.operation, call.kwargs)
         rule = rule_for(call.operation, call.name)
     except UnsupportedLayerError as error:
-        return Treatment(call.name, cls, shape, UNSUPPORTED, str(error))
-    return Treatment(call.name, cls, shape, HELD if rule.holds else rule.group, rule.summary)
+        return replace(_treated(call, None), group=UNSUPPORTED, note=str(error))
+    return _treated(call, rule)
+
+
+def treatments_of(pane):
+    """Returns the `Treatment`s of the layers of a `PaneModel`."""
+    return [_treated(call, layer.rule) for call, layer in zip(pane.graph.calls, pane.excitations)]
+
+
+def _treated(call, rule):
+    """The treatment of a call by its rule, or by None: nothing that it reads can be excited."""
+    group = HELD if rule is None or rule.holds else rule.group
+    note = "arithmetic of masks and indices" if rule is None else rule.summary
+    shape = call.shapes[0] if len(call.shapes) == 1 else list(call.shapes)
+    return Treatment(call.name, type(call.operation).__name__, shape, group, note)

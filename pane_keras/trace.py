@@ -3,16 +3,18 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pane_keras import backend
 from pane_keras.check import Report, check_record
 from pane_keras.composition import composed
 from pane_keras.diagnosis import Asker
+from pane_keras.display.traces import TraceDisplay, emission_html, emission_text
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation
-from pane_keras.maps import map_of
+from pane_keras.maps import ExcitationMap, map_of
 from pane_keras.selection import class_rows
+from pane_keras.types import Tensor
 from pane_keras.views import views
 
 
@@ -38,9 +40,15 @@ class Emission(NamedTuple):
     For a layer with several inputs the views are lists, one view an input.
     """
 
-    output: object
-    positive: object
-    negative: object
+    output: Tensor
+    positive: Any
+    negative: Any
+
+    def __repr__(self):
+        return emission_text(self)
+
+    def _repr_html_(self):
+        return emission_html(self)
 
 
 class Trace:
@@ -62,24 +70,25 @@ class Trace:
         self._outputs = outputs
         self.output_names = output_names
         self._again, self.released = again, False
-        self._input_shape = tuple(record.slots[self._input_slots[0]].value.shape)
+        shapes = {name: tuple(record.slots[i].value.shape) for name, i in zip(input_names, self._input_slots)}
+        self._display = TraceDisplay(record, emitted, shapes)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._emitted)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._emitted)
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return name in self._emitted
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Emission:
         """Returns the `Emission` of a layer. Raises UnknownLayerError."""
         emitted = self._call(name)
         positive, negative = views(self._record, emitted.inputs, emitted.output, emitted.layer, len(emitted.inputs) > 1)
         return Emission(self._record.slots[emitted.output].value, positive, negative)
 
-    def logits(self, output=None):
+    def logits(self, output: str | int | None = None) -> Tensor:
         """Returns the tensor of logits: what the model emits, without a final softmax or sigmoid.
 
         Args:
@@ -88,7 +97,7 @@ class Trace:
         return self._record.slots[self._logits_slot(output)].value
 
     @backend.as_written
-    def between(self, source, target):
+    def between(self, source: str, target: str) -> Excitation:
         """Returns the `Excitation` from the output of one layer to the output of another.
 
         Args:
@@ -103,14 +112,16 @@ class Trace:
         return Excitation(self._record, *ends, (source, target), locate=lambda name: self._call(name).output)
 
     @backend.as_written
-    def saliency(self, target=None, *, output=None, split_below=None):
+    def saliency(
+        self, target: Any = None, *, output: str | int | None = None, split_below: str | None = None
+    ) -> ExcitationMap | Any:
         """Returns the `ExcitationMap` of a class over the input.
 
         Args:
             target: None for the top class of each sample, an int, or a sequence with one int a sample.
             output: Name or index of the output, required where the model has several.
             split_below: Name of a layer at and below which positive is told from negative; above it both carry the
-                sum, which keeps the map's class-sensitivity (section 2). By default everything is told apart, as in
+                sum, which keeps the map's class-sensitivity. By default everything is told apart, as in
                 the paper.
 
         Returns:
@@ -144,20 +155,32 @@ class Trace:
             return {name: replace(one, asker=replace(asker, name=name)) for name, one in maps.items()}
         return replace(maps[self.input_names[0]], asker=asker)
 
-    def check(self) -> Report:
-        """Returns the self-check: local and end-to-end completeness (section 5)."""
-        return check_record(self._record, self._input_slots, [self._head(slot) for slot in self._outputs])
+    def plot(self, target=None, pictures=None, **how):
+        """Returns a matplotlib Figure of `saliency`: see `pane_keras.plotting.plot_trace`."""
+        from pane_keras.plotting import plot_trace
 
-    def release(self):
+        return plot_trace(self, target, pictures, **how)
+
+    def check(self) -> Report:
+        """Returns the self-check: local and end-to-end completeness."""
+        heads = [self._head(slot) for slot in self._outputs]
+        self._display.report = check_record(self._record, self._input_slots, heads)
+        return self._display.report
+
+    def release(self) -> None:
         """Frees the memory of the trace, of its pairs and of what queries kept, while names still refer to them.
 
         Maps that were computed stay. What is asked of the trace or of its pairs afterwards raises ReleasedError.
         """
+        self._display.release()
         self._record.release()
         self._again, self.released = None, True
 
     def __repr__(self):
-        return f"Trace({len(self)} layers, input {self._input_shape})"
+        return self._display.text()
+
+    def _repr_html_(self):
+        return self._display.html()
 
     def _no_path_from_inputs(self):
         starts = [stage.name for stage in self._record.stages if not stage.edges]

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.display.traces import view_html
 from pane_keras.excitation import Excitation
 
 
@@ -32,6 +33,10 @@ class ExcitationView:
         """Returns the tensor (batch, *input shape) of coefficients for units of the output, as `Excitation.map`."""
         return self._values(self.excitation.map(target, weights=weights))
 
+    def plot(self, target=None, *, weights=None, **how):
+        """Returns a matplotlib Figure of E+, E- and their sum for a unit of the output: see `ExcitationMap.plot`."""
+        return self.excitation.map(target, weights=weights).plot(**how)
+
     def _values(self, maps):
         """The coefficients of one layer are numbers of the dtype, so their scale can be multiplied out."""
         values = getattr(maps, self.part)
@@ -44,6 +49,9 @@ class ExcitationView:
 
     def __repr__(self):
         return f"ExcitationView({self.part} of {self.excitation.target!r}, shape={self.shape})"
+
+    def _repr_html_(self):
+        return view_html(self)
 
 
 def views(record, sources, target, name, several):

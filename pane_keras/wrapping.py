@@ -1,7 +1,10 @@
 """`wrap(model)`: a model in which every call of a layer is an `ExcitationLayer` that shares the original's weights."""
 
 import copy
+from collections.abc import Iterator
 from functools import partial
+from os import PathLike
+from typing import Any
 
 import keras
 from keras import ops, tree
@@ -11,10 +14,13 @@ from pane_keras import rules as _rules  # noqa: F401  registers the rules of Ker
 from pane_keras.arguments import Arguments
 from pane_keras.compiled import Explainer
 from pane_keras.composite import emit_call, live_calls
+from pane_keras.display.models import pane_html, pane_text
 from pane_keras.emission import emit
 from pane_keras.errors import ModelError, ReadOnlyError, SaveError
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs, weight_gain
+from pane_keras.maps import ExcitationMap
 from pane_keras.masks import masks_of
+from pane_keras.model_report import treatments_of
 from pane_keras.reading import is_nested, read_graph, refuse_training
 from pane_keras.record import Record
 from pane_keras.registry import rule_for
@@ -23,7 +29,7 @@ from pane_keras.trace import Emitted, Trace
 from pane_keras.views import views
 
 
-def wrap(model):
+def wrap(model: Any) -> "PaneModel":
     """Returns a `PaneModel` around a Keras model, which is left as it was.
 
     Args:
@@ -68,7 +74,7 @@ class ExcitationLayer(keras.layers.Layer):
         return self.operation(*args, **kwargs)
 
     @backend.as_written
-    def excite(self, x):
+    def excite(self, x: Any) -> tuple:
         """Returns `(output, positive, negative)` of this one layer at `x`.
 
         Args:
@@ -132,7 +138,7 @@ class PaneModel(keras.Model):
         self.built = True
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The user's model, untouched."""
         return self._held.model
 
@@ -147,7 +153,7 @@ class PaneModel(keras.Model):
         return self.model(inputs, training=training, **masks)
 
     @backend.as_written
-    def trace(self, inputs):
+    def trace(self, inputs: Any) -> Trace:
         """Runs one eager forward pass and returns its `Trace`.
 
         Args:
@@ -162,7 +168,15 @@ class PaneModel(keras.Model):
         return self._run(tensors)
 
     @backend.as_written
-    def explain(self, inputs, target=None, *, output=None, split_below=None, xla=False):
+    def explain(
+        self,
+        inputs: Any,
+        target: Any = None,
+        *,
+        output: str | int | None = None,
+        split_below: str | None = None,
+        xla: bool = False,
+    ) -> ExcitationMap | Any:
         """Returns what `trace(inputs).saliency(target)` returns, from one compiled function.
 
         The function is traced once for each signature of the inputs, which takes seconds; after that it is faster than
@@ -179,7 +193,16 @@ class PaneModel(keras.Model):
         tensors = prepare_inputs(self.graph, self.model.name, inputs, self._held.dtype)
         return self._held.explainer.explain(tensors, target, output, split_below, xla)
 
-    def explain_dataset(self, data, target=None, *, batch_size=8, out=None, progress=True, **how):
+    def explain_dataset(
+        self,
+        data: Any,
+        target: int | None = None,
+        *,
+        batch_size: int | None = 8,
+        out: str | PathLike | None = None,
+        progress: bool = True,
+        **how: Any,
+    ) -> Iterator[Any]:
         """Yields the maps of many images batch by batch, from the compiled function of `explain`.
 
         Args:
@@ -259,6 +282,12 @@ class PaneModel(keras.Model):
     def get_config(self):
         """Raises SaveError, as `save`."""
         return self.save()
+
+    def __repr__(self):
+        return pane_text(self, treatments_of(self))
+
+    def _repr_html_(self):
+        return pane_html(self, treatments_of(self))
 
 
 class _Held:

@@ -2,18 +2,13 @@
 
 import numpy as np
 import pytest
+from drawn import array_of, colour, excitation, outside, overlapping, panels, redness, rendered, texts, words
 
-from pane_keras import plotting
+import pane_keras
 from pane_keras.errors import InputError, PaneError, SaveError
 from pane_keras.extras import MissingExtraError
 from pane_keras.maps import ExcitationMap
 from pane_keras.plotting import CAPTION, plot, save_png
-
-
-def excitation(positive, negative, log2_scale=0, sum_log2_scale=0, signal=None):
-    positive, negative = np.asarray(positive, "float32"), np.asarray(negative, "float32")
-    scales = [np.full(len(positive), scale, "int32") for scale in (log2_scale, sum_log2_scale)]
-    return ExcitationMap(positive, negative, positive + negative, *scales, signal, over="pixels", of="class 2")
 
 
 @pytest.fixture
@@ -22,31 +17,6 @@ def halves():
     positive, negative = np.zeros((2, 1, 8, 8, 2))
     positive[:, :, :4], negative[:, :4] = 1, -1
     return excitation(positive, negative)
-
-
-def panels(figure):
-    """The axes of each row by their titles, in order, without the colour bars."""
-    axes = [ax for part in figure.subfigs for ax in part.axes if ax.get_title()]
-    return {ax.get_title(): ax for ax in axes}
-
-
-def rendered(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
-
-
-def colour(pixels, ax, x, y):
-    """The colour at a point of an axis, in the rendered figure."""
-    column, row = ax.transData.transform((x, y)).astype(int)
-    return pixels[pixels.shape[0] - row, column]
-
-
-def texts(figure):
-    found = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
-    return [text for text in found if text]
 
 
 def test_positive_is_red_negative_is_blue_and_zero_is_white(halves):
@@ -95,10 +65,10 @@ def test_a_map_of_zeros_is_white():
 
 
 def test_the_caption_says_what_positive_means_and_the_titles_what_is_explained(halves):
-    words = texts(plot(halves, note="A word more."))
-    assert f"{CAPTION}\nA word more." in words
+    found = texts(plot(halves, note="A word more."))
+    assert f"{CAPTION} A word more." in found
     assert "positive: towards the sign of the explained unit" in CAPTION
-    assert "class 2, over pixels" in words
+    assert "class 2, over pixels" in found
     assert "espresso, 9.1" in texts(plot(halves, titles=["espresso, 9.1"]))
 
 
@@ -143,6 +113,23 @@ def test_maps_over_features_are_bars():
     assert colour(pixels, ax, 1, 1).std() < 1
 
 
+def test_bars_of_one_scale_have_the_same_heights():
+    axes = panels(plot(excitation(np.array([[3.0, 0.1]]), np.array([[-1.0, -0.1]]))))
+    assert axes["POS"].get_ylim() == axes["NEG"].get_ylim()
+    assert axes["POS"].get_ylim()[1] >= 3
+    assert axes["POS + NEG"].get_ylim()[1] < 3
+
+
+def test_a_layer_of_four_channels_is_no_picture_with_transparency():
+    signal = np.zeros((1, 4, 4, 4))
+    signal[:, :2, :, :3] = 7
+    figure = plot(excitation(np.ones((1, 4, 4, 4)), np.zeros((1, 4, 4, 4)), signal=signal))
+    pixels, ax = rendered(figure), panels(figure)["pixels"]
+    assert ax.images[0].get_array().shape == (4, 4)
+    assert colour(pixels, ax, 1, 0).tolist() == [255] * 3
+    assert colour(pixels, ax, 1, 3).tolist() == [0] * 3
+
+
 def test_maps_for_several_units_get_a_row_each():
     parts = [np.ones((2, 3, 4, 4, 1), "float32")] * 3
     scales = [np.zeros((2, 3), int)] * 2
@@ -183,7 +170,7 @@ def test_a_failed_write_leaves_the_old_file(halves, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plotting.os, "replace", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(SaveError, match=r"Cannot write .*figure.png': No space left on device"):
         save_png(plot(halves), path)
     assert [p.name for p in tmp_path.iterdir()] == ["figure.png"]
@@ -227,14 +214,96 @@ def test_too_many_axes():
         plot(excitation(np.ones((1, 2, 2, 2, 2)), np.ones((1, 2, 2, 2, 2))))
 
 
-def _caption(figure):
-    return next(text for text in figure.texts if text.get_text().startswith(CAPTION))
+@pytest.mark.parametrize("shape", [(1, 8, 8, 2), (1, 5), (3, 1, 1, 1), (1, 9, 90, 1), (1, 64, 1), (2, 100, 6)])
+def test_no_words_are_cut_or_lie_over_each_other(shape):
+    maps = excitation(np.ones(shape), -np.ones(shape), 40, -200, signal=np.ones(shape))
+    titles = ["a_layer_with_a_name_of_more_than_a_line/" * 6] * shape[0]
+    figure = plot(maps, titles=titles, note="POS barely depends on the class here, as measured. " * 8)
+    assert outside(figure) == []
+    assert overlapping(figure) == []
+    assert words(figure).count("as measured.") == 8
 
 
-def test_a_long_note_stays_inside_the_figure(halves):
-    figure = plot(halves, note="POS barely depends on the class here, as measured. " * 8)
-    figure.canvas.draw()
-    box = _caption(figure).get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.width
-    assert "as measured." in _caption(figure).get_text().splitlines()[-1]
+def test_a_contribution_says_so_by_itself():
+    signal = np.full((1, 4, 4, 1), -2.0, "float32")
+    maps = excitation(np.ones((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)), 40, signal=signal)
+    for figure in (maps.plot(contribution=True), plot(maps.contribution())):
+        np.testing.assert_array_equal(array_of(panels(figure)["POS"]), np.full((4, 4), -2.0))
+        assert "contribution, in units of 2^40" in texts(figure)
+        assert "Red raises its value, blue lowers it. A contribution is the coefficient times the signal" in words(
+            figure
+        )
+        assert "carries the sign" not in words(figure)
+    assert "coefficient, in units of 2^40" in texts(maps.plot())
+
+
+def test_no_contribution_of_a_contribution(halves):
+    signal = np.ones((1, 8, 8, 2), "float32")
+    with pytest.raises(InputError, match=r"times its signal. Received: maps that are contributions already"):
+        excitation(halves.positive, halves.negative, signal=signal).contribution().plot(contribution=True)
+    with pytest.raises(InputError, match=r"coefficient times its signal. Received: maps that have no signal"):
+        plot(halves, contribution=True)
+
+
+def test_a_series_of_one_channel_is_drawn_as_bars():
+    values = np.array([3.0, 0, -2, 1]).reshape(1, 4, 1)
+    figure = plot(excitation(np.maximum(values, 0), np.minimum(values, 0), signal=values))
+    pixels, axes = rendered(figure), panels(figure)
+    assert redness(pixels, axes["POS + NEG"], 0, 1.5) > 60
+    assert redness(pixels, axes["POS + NEG"], 2, -1) < -60
+    assert len(axes["pixels"].collections[0].get_segments()) == 4
+
+
+def test_a_trace_plots_each_samples_class_with_the_verdict(residual_trace):
+    logits, names = np.asarray(residual_trace.logits()), [f"kind {k}" for k in range(5)]
+    figure = residual_trace.plot(names=names)
+    maps, said = residual_trace.saliency(), words(figure)
+    for part, row, sample in zip(figure.subfigs, logits, range(2)):
+        top = int(np.argmax(row))
+        assert part.get_suptitle() == f"kind {top} (class {top}): logit {row[top]:.3g}"
+        shown = array_of(panels(part)["POS + NEG"])
+        limit = panels(part)["POS + NEG"].images[0].get_clim()[1]
+        exact = np.asarray(maps.sum, "float64")[sample].sum(axis=-1)
+        np.testing.assert_array_equal(shown, np.clip(exact, -limit, limit))
+    assert str(maps.diagnose()) in said
+    assert str(maps.diagnose()) not in words(residual_trace.plot(verdict=False))
+
+
+def test_a_trace_plots_a_chosen_class_and_says_where_parts_are_told_apart(residual_trace):
+    figure = residual_trace.plot([3, 1], split_below="branch", verdict=False, note="Seen twice.")
+    logits = np.asarray(residual_trace.logits())
+    assert [part.get_suptitle() for part in figure.subfigs] == [
+        f"class 3: logit {logits[0, 3]:.3g}", f"class 1: logit {logits[1, 1]:.3g}"
+    ]  # fmt: skip
+    assert "Positive is told from negative at and below 'branch' only" in words(figure)
+    assert "Seen twice." in words(figure)
+    maps = residual_trace.saliency([3, 1], split_below="branch")
+    shown = panels(figure.subfigs[0])["POS"]
+    exact = np.asarray(maps.positive, "float64")[0].sum(axis=-1)
+    np.testing.assert_array_equal(array_of(shown), np.clip(exact, *shown.images[0].get_clim()))
+
+
+def test_names_for_too_few_classes(residual_trace):
+    with pytest.raises(InputError, match=r"a name for each of the 5 classes. Received: 2 names"):
+        residual_trace.plot(names=["one", "two"], verdict=False)
+
+
+def test_several_inputs_are_a_figure_each(two_inputs, inputs_for):
+    trace = pane_keras.wrap(two_inputs).trace(inputs_for(two_inputs, 1))
+    figures = trace.plot(1)
+    assert list(figures) == ["left", "right"]
+    maps = trace.saliency(1)
+    for name, figure in figures.items():
+        heights = [segment[1][1] for segment in panels(figure)["POS + NEG"].collections[0].get_segments()]
+        np.testing.assert_allclose(heights, np.asarray(maps[name].sum)[0], rtol=1e-6)
+        assert figure.subfigs[0].get_suptitle().startswith("class 1: logit")
+
+
+def test_a_view_plots_both_parts_of_a_layer(residual_trace):
+    positive = residual_trace["branch"].positive
+    figure = positive.plot((2, 3, 1))
+    maps = positive.excitation.map((2, 3, 1))
+    assert array_of(panels(figure.subfigs[1])["NEG"]).shape == (6, 6)
+    limit = panels(figure.subfigs[1])["NEG"].images[0].get_clim()[1]
+    exact = np.asarray(maps.negative, "float64")[1].sum(axis=-1)
+    np.testing.assert_array_equal(array_of(panels(figure.subfigs[1])["NEG"]), np.clip(exact, -limit, limit))
