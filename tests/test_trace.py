@@ -408,7 +408,7 @@ def test_a_sound_trace_is_complete(request, inputs_for, name):
 
 def test_a_report_prints_as_a_table(trace):
     lines = str(trace.check()).splitlines()
-    assert lines[0].split() == ["layer", "residual"]
+    assert lines[0].split() == ["layer", "E+", "share", "residual"]
     assert [line.split()[0] for line in lines[1:-1]] == [*trace, "end"]
     assert all(float(line.split()[-1]) < 1e-5 for line in lines[1:-1])
     assert lines[-1].startswith("complete: largest residual")
@@ -463,3 +463,10 @@ def test_a_report_never_calls_nan_ok(residual, inputs_for):
     stages = trace._record.stages
     stages[0] = replace(stages[0], bias=lambda: np.float32("nan"))
     assert not trace.check().ok
+
+
+def test_the_output_of_a_sequential_model_has_its_layer_s_name():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(2, name="kind")])
+    trace = pane_keras.wrap(model).trace(np.ones((1, 3), "float32"))
+    assert trace.output_names == ("kind",)
+    np.testing.assert_array_equal(trace.saliency(1, output="kind").sum, trace.saliency(1).sum)
