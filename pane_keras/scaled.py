@@ -1,6 +1,6 @@
 """Rows of coefficients as a mantissa times a power of two, exact and without waiting for the host.
 
-On a deep network the difference chain passes the range of float32 (DESIGN.md, section 4), so every row of every
+On a deep network the difference chain passes the range of float32, so every row of every
 sample carries an exponent of its own. Rescaling multiplies by powers of two only, which loses nothing.
 """
 
@@ -22,6 +22,9 @@ USUAL_GAIN = 21
 
 # Below 2**-96 the small entries of a row would already be lost to underflow.
 _SMALLEST, _LARGEST = -96, 125
+
+# Below the logarithm of any float64, subnormal numbers included.
+_LOWEST = -(2**11)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +58,10 @@ class Scaled:
         if not self.powers:
             return base
         logarithms = backend.log2(ops.stack([ops.reshape(p, (n,)) for p in self.powers]))
-        # Once a row was found to be zero it stays so, and its logarithm is far below any sum of the others.
-        return ops.maximum(base + ops.sum(logarithms, axis=0), ZERO_EXPONENT)
+        # Once a row was found to be zero it stays so. Logarithms of zeros are not added up: many would overflow.
+        zero = ops.any(logarithms < ZERO_EXPONENT, axis=0)
+        total = base + ops.sum(ops.maximum(logarithms, _LOWEST), axis=0)
+        return ops.where(zero, ZERO_EXPONENT, ops.maximum(total, ZERO_EXPONENT))
 
     def grown(self, mantissa, gain, units=None):
         """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
@@ -100,7 +105,7 @@ def add(terms):
 
 
 def half_sum_and_difference(s, d):
-    """Returns P = (S + D) / 2 and N = (S - D) / 2 with one common exponent (section 2)."""
+    """Returns P = (S + D) / 2 and N = (S - D) / 2 with one common exponent."""
     s, d = normalized(s), normalized(d)
     of_s, of_d = s.exponent, d.exponent
     top = ops.maximum(of_s, of_d)

@@ -366,3 +366,19 @@ def test_vgg16_at_full_size():
     assert_sum_is_gradient(maps, input_gradient(model, x, [5]), x)
     report = trace.check()
     assert report.ok, str(report)
+
+
+def test_a_row_that_was_found_to_be_zero_any_number_of_times():
+    """Its logarithm is minus infinity in practice; many of them added up would pass the range of int32."""
+    row = Scaled(ops.zeros((1, 2)), 1)
+    for _ in range(100):
+        row = scaled.normalized(row.grown(row.mantissa, 1))
+    assert int(row.exponent[0]) == ZERO_EXPONENT
+
+
+def test_maps_of_a_deep_network_at_a_black_picture():
+    convolutions = [layers.Conv2D(2, 3, padding="same", activation="relu") for _ in range(100)]
+    model = keras.Sequential([keras.Input((4, 4, 2)), *convolutions, layers.Flatten(), layers.Dense(2)])
+    maps = pane_keras.wrap(model).trace(np.zeros((1, 4, 4, 2), "float32")).saliency(0)
+    for part in (maps.positive, maps.negative, maps.sum, maps.log2_scale, maps.sum_log2_scale):
+        assert not np.asarray(part).any()
