@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from pane_keras import errors, pieces, plotting, testing
     from pane_keras.errors import PaneError
     from pane_keras.excitation import Excitation
+    from pane_keras.excitation_layer import ExcitationLayer
     from pane_keras.explorer import explore
     from pane_keras.maps import ExcitationMap
     from pane_keras.model_report import report
     from pane_keras.registry import register, register_activation
     from pane_keras.trace import Trace
-    from pane_keras.wrapping import ExcitationLayer, PaneModel, wrap
+    from pane_keras.wrapping import PaneModel, wrap
 
 _HOME = {
     "Excitation": "excitation",
-    "ExcitationLayer": "wrapping",
+    "ExcitationLayer": "excitation_layer",
     "ExcitationMap": "maps",
     "PaneError": "errors",
     "PaneModel": "wrapping",

@@ -1,6 +1,6 @@
 """For people who write rules of their own: the laws that every layer must keep, and a slow twin to check against.
 
-`check_layer(layer, input_shape)` runs one layer on random data of several kinds and asserts every law of section 5.
+`check_layer(layer, input_shape)` runs one layer on random data of several kinds and asserts every law.
 `dense_network(trace)` forms the dense matrices of a whole trace in float64 and composes them as the paper writes it,
 by four products (eq. 17). Neither pulls nor pushes anything through the native kernels: matrices come from applying
 each stage's forward map to unit vectors, and E+ and E- from eqs. (4) and (6). The signs of x and o' are those of the
@@ -14,10 +14,10 @@ from keras import ops, tree
 from pane_keras.composition import told_apart
 from pane_keras.errors import PaneError
 from pane_keras.excitation import Excitation
+from pane_keras.excitation_layer import ExcitationLayer, called_with
 from pane_keras.linear_operand import LinearOperand
 from pane_keras.record import Record
 from pane_keras.single_operand import ElementwiseOperand, SelectionOperand
-from pane_keras.wrapping import ExcitationLayer, called_with
 
 
 def check_layer(layer, input_shape, *, inputs=None, batch=3, tolerance=1e-5, seed=0):
