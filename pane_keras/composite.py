@@ -2,6 +2,7 @@
 
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import keras
 from keras import tree
@@ -19,7 +20,7 @@ from pane_keras.registry import known as registered_somehow
 from pane_keras.symbolic import Spec, functional
 
 # The graph of a layer's call, by what it was called with. It holds no weights.
-_GRAPHS = weakref.WeakKeyDictionary()
+_GRAPHS: Any = weakref.WeakKeyDictionary()
 _GRAPHS_A_LAYER = 8  # batches of more sizes than that are read again
 
 
@@ -40,7 +41,7 @@ def layers(*parts):
 
 
 def graph(layer, inputs=None, arguments=None, *, function=None, holds=(), key=None):
-    """Returns the piece of a layer whose call is a graph of Keras layers and `keras.ops`. It is a rule by itself.
+    """The graph of Keras layers and `keras.ops` that the layer's own call is. A piece, and a rule by itself.
 
         pane_keras.register(MyBlock)(pieces.graph)  # with the layers inside it that have no rule of their own
 

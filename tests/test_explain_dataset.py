@@ -278,7 +278,7 @@ def test_settings_that_are_not_of_this_function(pane, x, tmp_path):
 
 
 def test_an_unnamed_model_that_is_built_again_finds_its_folder(x, computed, tmp_path):
-    """Keras numbers the unnamed models of a process: "functional_1" is "functional_2" when a notebook cell runs again."""
+    """Keras numbers the unnamed models of a process: the one of a cell that runs again has another name."""
     first, again = small(), small()
     again.set_weights(first.get_weights())
     assert first.name != again.name

@@ -1,8 +1,11 @@
 """Figures: what their pixels show, not only that they are there."""
 
+import io
+
 import numpy as np
 import pytest
-from drawn import array_of, colour, excitation, outside, overlapping, panels, redness, rendered, texts, words
+from drawn import array_of, colour, excitation, one_map, outside, overlapping, panels, redness, rendered, texts, words
+from PIL import Image
 
 import pane_keras
 from pane_keras.errors import InputError, PaneError, SaveError
@@ -307,3 +310,12 @@ def test_a_view_plots_both_parts_of_a_layer(residual_trace):
     limit = panels(figure.subfigs[1])["NEG"].images[0].get_clim()[1]
     exact = np.asarray(maps.negative, "float64")[1].sum(axis=-1)
     np.testing.assert_array_equal(array_of(panels(figure.subfigs[1])["NEG"]), np.clip(exact, -limit, limit))
+
+
+def test_a_notebook_shows_figures_though_pyplot_knows_nothing_of_them():
+    """IPython asks an object for its PNG unless pyplot's formatter is there; both would show the same pixels."""
+    figure = plot(one_map(np.eye(4)[None]))
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.format == "PNG"
+    assert shown.size == figure.canvas.get_width_height()
+    assert (np.asarray(shown.convert("RGB")).astype(int) == rendered(figure)).mean() > 0.99

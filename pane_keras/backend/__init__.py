@@ -27,6 +27,7 @@ from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, inp
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
 from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
 from pane_keras.backend.tensorflow.pooling import gather_rows, max_pool_index, scatter_rows, transpose_average_pool
+from pane_keras.backend.tensorflow.quiet import few_warnings
 from pane_keras.backend.tensorflow.runtime import (
     as_written,
     device_memory,
@@ -53,6 +54,7 @@ __all__ = [
     "dims",
     "divide_rows",
     "ends",
+    "few_warnings",
     "flip_signs",
     "gather_rows",
     "gradients_of",

@@ -8,7 +8,7 @@ from pane_keras.evaluation.similarity import rank_correlation
 def parts_agreement(positive, negative):
     """Returns the rank correlation of POS with -NEG of each sample, (n,).
 
-    Near 1, the two rank the pixels alike, and what tells excited from inhibited pixels is their sum only (section 4).
+    Near 1, the two rank the pixels alike, and what tells excited from inhibited pixels is their sum only.
 
     Args:
         positive, negative: Arrays (n, ...) of one shape; each sample's scale is free.

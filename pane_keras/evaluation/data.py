@@ -9,9 +9,9 @@ from keras import ops
 
 from pane_keras.errors import InputError, LoadError
 from pane_keras.evaluation.checks import per_channel
+from pane_keras.picture_files import pictures_in
 from pane_keras.pictures import read_picture
 
-_ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp", ".tif", ".tiff"}
 _AT_ONCE = 64
 
 
@@ -164,8 +164,8 @@ def _from_folder(folder, classifier, scale, offset, classes):
     height, width, channels = classifier.shape
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     order = _class_order(folder, names, classifier, classes) if names else {}
-    inside = [(path, label) for name, label in order.items() for path in _files(folder / name)]
-    inside = inside or [(path, None) for path in _files(folder)]
+    inside = [(path, label) for name, label in order.items() for path in pictures_in(folder / name, nested=True)]
+    inside = inside or [(path, None) for path in pictures_in(folder, nested=True)]
     if not inside:
         raise LoadError(f"No pictures in {str(folder)!r}: expected a folder of pictures for each class.")
 
@@ -184,10 +184,6 @@ def _from_folder(folder, classifier, scale, offset, classes):
 def _general(note):
     """Without the picture's own size, so that it is counted and not listed."""
     return f"resized to {note.rpartition(' to ')[2]}" if note.startswith("resized") else note
-
-
-def _files(folder):
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
 
 
 def _class_order(folder, names, classifier, classes):

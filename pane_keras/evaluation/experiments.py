@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -261,7 +262,7 @@ def _randomisation(case):
     }
 
 
-_WHOLE = {"ranked": False}
+_WHOLE: dict[str, Any] = {"ranked": False}
 _ALL = (
     Experiment("remove-salient", "Remove salient pixels (V.A)", _removal("top", SALIENT_PERCENTS), SALIENT_PERCENTS),
     Experiment("remove-minor", "Remove minor pixels (V.B)", _removal("nearest_zero", MINOR_PERCENTS), MINOR_PERCENTS),

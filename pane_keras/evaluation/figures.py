@@ -12,6 +12,7 @@ import numpy as np
 from pane_keras.evaluation import experiments as known
 from pane_keras.evaluation.tables import series
 from pane_keras.extras import needed
+from pane_keras.plotting.notebook_figure import figure_class
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -74,9 +75,7 @@ def draw(rows, curves):
         return None
     columns = min(2, len(panels))
     rows_of_panels = -(-len(panels) // columns)
-    figure = needed("matplotlib.figure", "matplotlib", "plot").Figure(
-        (5.6 * columns, 1.2 + 4.4 * rows_of_panels), layout="constrained"
-    )
+    figure = figure_class()((5.6 * columns, 1.2 + 4.4 * rows_of_panels), layout="constrained")
     axes = figure.subplots(rows_of_panels, columns, sharey=True, squeeze=False).ravel()
     figure.suptitle(_wrapped(curves.title, columns), fontsize=11)
     for ax in axes[len(panels) :]:

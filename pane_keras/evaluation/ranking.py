@@ -18,7 +18,7 @@ class Ranking:
 
     Attributes:
         by: "value": the coefficient c; "absolute": |c|; "contribution": c x, coefficient times signal, which unlike c
-            does not carry the sign of the pixel (DESIGN section 2).
+            does not carry the sign of the pixel.
         count: "pixels": positions (height, width) are counted and whole pixels are chosen. What is ranked is the sum
             over the channels of c, |c| or c x, in this order: each entry by itself first, then the sum. "elements":
             positions (height, width, channel) are counted and chosen one by one.

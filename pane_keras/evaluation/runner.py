@@ -7,17 +7,17 @@ experiment reads them.
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from pane_keras import backend
 from pane_keras.errors import InputError, PaneError
 from pane_keras.evaluation import experiments as known
 from pane_keras.evaluation.answers import RememberingClassifier
-from pane_keras.evaluation.attack import iterative_fgsm
 from pane_keras.evaluation.checks import checked_images, checked_targets, chosen_from, per_channel
+from pane_keras.evaluation.chunk import Chunk
 from pane_keras.evaluation.experiments import Options
 from pane_keras.evaluation.methods import Explainers, chosen
 from pane_keras.evaluation.methods import methods as all_methods
@@ -68,7 +68,8 @@ def evaluate(model, images, targets=None, *, out, black, step, bounds, options=N
         PaneError: Arguments that do not fit; a method named in the options that cannot explain the model; or a folder
             with results of another model, other data or settings.
     """
-    return _Run(model, images, targets, Path(out), (black, step, bounds), options or Options()).results(progress)
+    with backend.few_warnings():
+        return _Run(model, images, targets, Path(out), (black, step, bounds), options or Options()).results(progress)
 
 
 @dataclass(frozen=True)
@@ -92,20 +93,20 @@ class _Task:
 
 class _Run:
     def __init__(self, model, images, targets, out, units, options):
-        self._model = model.model if isinstance(model, PaneModel) else model
-        self._options, self._strict = options, options.methods is not None
-        self._classifier = RememberingClassifier(self._model, options.batch_size)
-        self._images = checked_images(images, self._classifier)
-        self._logits = self._classifier.logits(self._images)
-        self._targets = checked_targets(targets, self._logits)
-        self._black, self._step, self._bounds = units
+        self.model = model.model if isinstance(model, PaneModel) else model
+        self.options, self._strict = options, options.methods is not None
+        self.classifier = RememberingClassifier(self.model, options.batch_size)
+        self.images = checked_images(images, self.classifier)
+        self.logits = self.classifier.logits(self.images)
+        self.targets = checked_targets(targets, self.logits)
+        self.black, self.step, self.bounds = units
         self._check()
         settings = dataclasses.replace(options.settings, seed=options.seed)
         self._methods = [m for m in chosen(options.methods, settings) if self._strict or m.name not in REPEATED]
         self._known = {**all_methods(settings), **{method.name: method for method in self._methods}}
         self._experiments = known.chosen_experiments(options.experiments)
-        self._tasks, self._left_out, self._ready = self._planned(), {}, {}
-        self._chunk = self._chunk_size()
+        self._tasks, self.left_out, self._ready = self._planned(), {}, {}
+        self.chunk = self._chunk_size()
         self._settings = self._all_settings(settings)
         self._folder = out / "values"
         claim_folder(self._folder / "settings.json", self._settings)
@@ -113,69 +114,69 @@ class _Run:
     def results(self, progress):
         self._compute(progress)
         rows = [row for task in self._tasks for row in self._rows(task)]
-        methods = tuple(method for method in self._methods if method.name not in self._left_out)
-        return Results(tuple(rows), methods, self._left_out, self._settings)
+        methods = tuple(method for method in self._methods if method.name not in self.left_out)
+        return Results(tuple(rows), methods, self.left_out, self._settings)
 
     def _check(self):
-        per_channel(self._black, self._images, "black")
-        per_channel(self._step, self._images, "step", above=0)
-        for count in self._options.counts:
+        per_channel(self.black, self.images, "black")
+        per_channel(self.step, self.images, "step", above=0)
+        for count in self.options.counts:
             chosen_from(count, COUNT, "counts")
-        limits = {**self._options.limits, **self._options.experiment_limits}
+        limits = {**self.options.limits, **self.options.experiment_limits}
         if any(not isinstance(limit, (int, np.integer)) or limit < 1 for limit in limits.values()):
             raise InputError(f"Expected limits of at least one sample. Received: {limits}.")
 
     def _planned(self):
         """All tasks, in the order of the tables."""
-        options, tasks = self._options, []
+        options, tasks = self.options, []
         for experiment in self._experiments:
-            most = options.experiment_limits.get(experiment.name, experiment.limit or len(self._images))
+            most = options.experiment_limits.get(experiment.name, experiment.limit or len(self.images))
             for method in self._methods:
                 if experiment.methods is not None and method.name not in experiment.methods:
                     continue
-                limit = min(most, options.limits.get(method.name, most), len(self._images))
+                limit = min(most, options.limits.get(method.name, most), len(self.images))
                 rankings = known.rankings_for(method, experiment, options.counts, options.seed)
                 tasks += [_Task(method, ranking, experiment, limit) for ranking in rankings]
         return tasks
 
     def _chunk_size(self):
         """As many images as the maps of all methods leave room for, also of those that are asked for later."""
-        room = _BYTES // (self._images[0].nbytes * len(self._known))
-        return int(np.clip(room, self._options.batch_size, max(_LONGEST_CHUNK, self._options.batch_size)))
+        room = _BYTES // (self.images[0].nbytes * len(self._known))
+        return int(np.clip(room, self.options.batch_size, max(_LONGEST_CHUNK, self.options.batch_size)))
 
     def _all_settings(self, settings):
-        options = dataclasses.asdict(self._options)
-        data = hashlib.sha256(self._images.tobytes() + self._targets.tobytes()).hexdigest()
-        units = {"black": self._black, "step": self._step, "bounds": self._bounds}
+        options = dataclasses.asdict(self.options)
+        data = hashlib.sha256(self.images.tobytes() + self.targets.tobytes()).hexdigest()
+        units = {"black": self.black, "step": self.step, "bounds": self.bounds}
         rest = {word: options[word] for word in ("batch_size", "seed", "limits", "experiment_limits")}
         return fingerprint(
-            self._model,
-            self._images,
+            self.model,
+            self.images,
             images=data,
-            samples=len(self._images),
+            samples=len(self.images),
             **{word: np.asarray(value).tolist() for word, value in units.items()},
             **rest,
-            chunk=self._chunk,
+            chunk=self.chunk,
             method_settings=dataclasses.asdict(settings),
             version=__version__,
         )
 
     def _compute(self, progress):
-        starts = range(0, len(self._images), self._chunk)
+        starts = range(0, len(self.images), self.chunk)
         missing = {start: self._missing(start) for start in starts}
         with tqdm(total=sum(map(len, missing.values())), disable=not progress, unit="result") as bar:
             for start, tasks in missing.items():
                 if tasks:
                     self._run_chunk(start, tasks, bar)
-                    self._classifier.forget()
+                    self.classifier.forget()
 
     def _missing(self, start):
-        stop = start + self._chunk
+        stop = start + self.chunk
         return [task for task in self._tasks if task.count(start, stop) and not self._file(start, task).exists()]
 
     def _run_chunk(self, start, tasks, bar):
-        bar.set_postfix_str(f"maps of images {start + 1} to {min(start + self._chunk, len(self._images))}")
-        chunk = _Chunk(self, start, tasks)
+        bar.set_postfix_str(f"maps of images {start + 1} to {min(start + self.chunk, len(self.images))}")
+        chunk = Chunk(self, start, tasks)
         for task in tasks:
             bar.set_postfix_str(f"{task.experiment.name}, {task.method.name}")
             if (values := self._measured(chunk, task)) is not None:
@@ -192,24 +193,24 @@ class _Run:
             # New weights, another class, or maps without channels, may be more than a method takes: the rest goes on.
             if task.ranking is not None and task.ranking.count == "pixels":
                 raise
-            self._left_out[task.name] = str(error)
+            self.left_out[task.name] = str(error)
             return None
 
     def explained(self, names, images, targets):
         """{name: maps} of those methods that can; the others are left out, or an error where they were asked for."""
-        names = tuple(sorted(set(names) - set(self._left_out)))
+        names = tuple(sorted(set(names) - set(self.left_out)))
         try:
-            return self._explainers(names).explain(images, targets, self._options.batch_size) if names else {}
+            return self._explainers(names).explain(images, targets, self.options.batch_size) if names else {}
         except PaneError as error:
             broken = {} if self._strict else self._culprits(names, images, targets)
-            self._left_out.update(broken)
-            if not broken or {method.name for method in self._methods} <= set(self._left_out):
+            self.left_out.update(broken)
+            if not broken or {method.name for method in self._methods} <= set(self.left_out):
                 raise error
             return self.explained(names, images, targets)
 
     def _explainers(self, names):
         if names not in self._ready:
-            self._ready[names] = Explainers(self._model, [self._known[name] for name in names])
+            self._ready[names] = Explainers(self.model, [self._known[name] for name in names])
         return self._ready[names]
 
     def _culprits(self, names, images, targets):
@@ -217,13 +218,13 @@ class _Run:
         broken = {}
         for name in names:
             try:
-                self._known[name].explain(self._model, images[:1], targets[:1])
+                self._known[name].explain(self.model, images[:1], targets[:1])
             except PaneError as error:
                 broken[name] = str(error)
         return broken
 
     def _is_left_out(self, task):
-        return bool({task.name, task.method.name, *task.experiment.needs} & set(self._left_out))
+        return bool({task.name, task.method.name, *task.experiment.needs} & set(self.left_out))
 
     def _file(self, start, task):
         return self._folder / f"{start:06d}_{task.name}.npz"
@@ -231,68 +232,9 @@ class _Run:
     def _rows(self, task):
         if self._is_left_out(task):
             return []
-        parts = [_loaded(self._file(start, task)) for start in range(0, task.limit, self._chunk)]
+        parts = [_loaded(self._file(start, task)) for start in range(0, task.limit, self.chunk)]
         values = {quantity: np.concatenate([part[quantity] for part in parts]) for quantity in parts[0]}
-        return known.rows(task.experiment, task.method.name, task.ranking, values, seed=self._options.seed)
-
-
-class _Chunk:
-    """Some images, and what experiments share on them, each made when it is first asked for."""
-
-    def __init__(self, run, start, tasks):
-        self._run, self._start, self._stop = run, start, (stop := start + run._chunk)
-        self._images, self._targets = run._images[start:stop], run._targets[start:stop]
-        self._counts = {}
-        for task in tasks:
-            for name in (task.method.name, *task.experiment.needs):
-                self._counts[name] = max(self._counts.get(name, 0), task.count(start, stop))
-        sensitive = [task for task in tasks if task.experiment.name == "class-sensitivity"]
-        self._compared = {task.method.name: task.count(start, stop) for task in sensitive}
-        self._maps = self._explained(self._counts, self._targets)
-        self._leave_out_what_is_not_finite()
-        self._others = lru_cache(None)(lambda: self._explained(self._compared, self._other_classes()))
-        self._adversarial = lru_cache(None)(self._attacked)
-
-    def case(self, task):
-        """Returns the `Case` of a task."""
-        run, name, count = self._run, task.method.name, task.count(self._start, self._stop)
-        return known.Case(
-            run._model,
-            run._classifier,
-            task.method,
-            self._images[:count],
-            self._targets[:count],
-            {key: self._maps[key][:count] for key in (name, *task.experiment.needs)},
-            task.ranking,
-            run._black,
-            run._step,
-            lambda: self._adversarial()[:count],
-            lambda: self._others()[name][:count],
-            run._options.seed,
-        )
-
-    def _explained(self, counts, targets):
-        """Methods that explain as many images share their passes."""
-        maps = {}
-        for count in sorted(set(counts.values())):
-            names = [name for name, own in counts.items() if own == count]
-            maps.update(self._run.explained(names, self._images[:count], targets[:count]))
-        return maps
-
-    def _leave_out_what_is_not_finite(self):
-        for name, maps in self._maps.items():
-            if not np.isfinite(maps).all():
-                reason = f"its maps of images {self._start + 1} to {self._stop} hold a NaN or an infinity"
-                self._run._left_out[name] = reason
-
-    def _other_classes(self):
-        """The highest class but the target."""
-        logits = self._run._logits[self._start : self._stop].copy()
-        np.put_along_axis(logits, self._targets[:, None], -np.inf, axis=1)
-        return logits.argmax(axis=1)
-
-    def _attacked(self):
-        return iterative_fgsm(self._run._classifier, self._images, step=self._run._step, bounds=self._run._bounds)
+        return known.rows(task.experiment, task.method.name, task.ranking, values, seed=self.options.seed)
 
 
 def _loaded(path):

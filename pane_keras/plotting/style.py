@@ -9,6 +9,7 @@ import textwrap
 import numpy as np
 
 from pane_keras.extras import needed
+from pane_keras.plotting.notebook_figure import figure_class
 
 COLOURS = "RdBu_r"
 PERCENTILE = 99.5
@@ -81,6 +82,6 @@ def matplotlib(module):
 
 def new_figure(width, height):
     """Returns an empty figure of so many inches, which no window and no global state know of."""
-    figure = matplotlib("figure").Figure((width, height), layout="constrained")
+    figure = figure_class()((width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.08)
     return figure

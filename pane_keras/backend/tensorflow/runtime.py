@@ -1,8 +1,12 @@
 """Facts about the run: graph or eager, tensors or not, memory."""
 
 import pathlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import tensorflow as tf
+
+F = TypeVar("F", bound=Callable)
 
 
 def is_tensor(value):
@@ -76,6 +80,6 @@ def device_memory():
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def as_written(function):
+def as_written(function: F) -> F:
     """Returns the function so that a surrounding `tf.function` runs it as it is instead of rewriting its source."""
     return tf.autograph.experimental.do_not_convert(function)

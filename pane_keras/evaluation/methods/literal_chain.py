@@ -1,7 +1,7 @@
 """POS + NEG as the paper writes it: four products a layer (eq. 17), P and N in float32, added up at the end.
 
 On a deep network P and N are many orders of magnitude larger than their sum, so what is left of it is rounding noise
-(section 4 of the design). It stands in the tables to show what precision does, and is no way to explain anything.
+(docs/concepts.md). It stands in the tables to show what precision does, and is no way to explain anything.
 """
 
 from dataclasses import replace
