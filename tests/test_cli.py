@@ -12,7 +12,7 @@ from PIL import Image
 
 import pane_keras
 from pane_keras.cli import main
-from pane_keras.commands import explain as explain_command
+from pane_keras.commands import output
 
 COMMAND = "import sys; from pane_keras.cli import main; sys.exit(main(sys.argv[1:]))"
 WITHOUT_TENSORFLOW = """
@@ -93,6 +93,15 @@ def _pictures(folder):
     Image.fromarray(pixels).save(folder / "alpha.png")
     Image.fromarray(pixels[..., 0].astype("uint16") * 257).save(folder / "deep.png")
     Image.fromarray(pixels[:16, :16, :3]).save(folder / "fits.png")
+    Image.fromarray(pixels[..., 0]).convert("1").save(folder / "bits.png")
+    Image.fromarray(pixels[..., :3]).convert("CMYK").save(folder / "cmyk.jpg")
+    moving = [Image.fromarray(pixels[..., :3]), Image.fromarray(pixels[::-1, :, :3])]
+    moving[0].save(folder / "moving.gif", save_all=True, append_images=moving[1:])
+    real = np.linspace(-1, 4, 20 * 24, dtype="float32").reshape(20, 24)
+    real[3, 4] = np.nan
+    Image.fromarray(real).save(folder / "real.tif")
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(folder / "opaque.png")
     (folder / "cut.png").write_bytes((folder / "colour.png").read_bytes()[:700])
 
 
@@ -117,8 +126,8 @@ def run(folder, tmp_path, capsys, monkeypatch):
 def drawn(monkeypatch):
     """The maps and pictures that the command would draw; drawing itself is left out, for its time."""
     calls = []
-    monkeypatch.setattr(explain_command, "plot", lambda maps, pictures, **kwargs: calls.append((maps, pictures)))
-    monkeypatch.setattr(explain_command, "save_png", lambda figure, path: None)
+    monkeypatch.setattr(output, "plot", lambda maps, pictures, **kwargs: calls.append((maps, pictures)))
+    monkeypatch.setattr(output, "save_png", lambda figure, path: None)
     return calls
 
 
@@ -175,6 +184,10 @@ def test_explain_says_when_nothing_is_known_of_the_preprocessing(run, drawn):
         ("gray.png", ["converted to RGB", "resized"]),
         ("alpha.png", ["laid on white where it is transparent", "resized"]),
         ("deep.png", ["converted to RGB", "resized"]),
+        ("bits.png", ["converted to RGB", "resized"]),
+        ("cmyk.jpg", ["converted to RGB", "resized"]),
+        ("moving.gif", ["the first of 2 frames", "resized"]),
+        ("real.tif", ["real numbers, spread from -1 for black to 4 for white, converted to RGB", "resized"]),
     ],
 )
 def test_explain_takes_any_picture(run, picture, notices, drawn):
@@ -182,6 +195,20 @@ def test_explain_takes_any_picture(run, picture, notices, drawn):
     assert code == 0
     assert all(notice in out for notice in notices)
     assert drawn[0][1].shape == (1, 16, 16, 3)
+
+
+def test_a_channel_of_transparency_that_hides_nothing_is_not_mentioned(run, drawn):
+    code, out, _ = run("explain", "rescaled.keras", "opaque.png", "colour.png")
+    assert code == 0
+    assert "opaque.png, resized from 24 x 20 to 16 x 16\n" in out
+    np.testing.assert_array_equal(drawn[0][1], drawn[1][1])
+
+
+def test_real_numbers_keep_their_order(run, drawn):
+    assert run("explain", "rescaled.keras", "real.tif")[0] == 0
+    rows = drawn[0][1][0, :, :, 0].mean(axis=1)
+    assert (np.diff(rows) > 0).all()
+    assert rows[0] < 20 < 235 < rows[-1]
 
 
 def test_sixteen_bits_and_eight_are_the_same_picture(run, drawn):
@@ -300,7 +327,12 @@ EXPLAIN = ("explain", "plain.keras", "fits.png")
         (("layers", "lambda.keras"), "'lambda.keras' is not a model that Keras loads in safe mode"),
         (("layers", "unsupported.keras"), "Layer 'noise' is called with training=True inside the model"),
         (("explain", "plain.keras", "missing.png"), "No picture at 'missing.png': no such file"),
-        (("explain", "plain.keras", "."), "No picture at '.': it is no file"),
+        (("explain", "plain.keras", "empty"), "No pictures in 'empty': no file with an ending such as .jpg"),
+        (("explain", "plain.keras", "*.bmp"), "No file matches '*.bmp'"),
+        (("explain", "plain.keras", "fits.png", "text.png"), "'text.png' is not a picture that can be read"),
+        ((*EXPLAIN, "--scale", "1,2"), "Expected --scale to be one number, or one for each of the model's 3 channels"),
+        ((*EXPLAIN, "--offset", "-1,-2"), "Expected --offset to be one number, or one for each of"),
+        ((*EXPLAIN, "--offset", "1,x"), "argument --offset: expected a finite number. Received: 'x'"),
         (("explain", "plain.keras", "text.png"), "'text.png' is not a picture that can be read"),
         (("explain", "plain.keras", "cut.png"), "'cut.png' is not a picture that can be read"),
         (("explain", "plain.keras", "plain.keras"), "'plain.keras' is not a picture that can be read"),
@@ -315,7 +347,7 @@ EXPLAIN = ("explain", "plain.keras", "fits.png")
         ((*EXPLAIN, "--layer", "conv2", "--unit", "1"), "Unit (1,) lies outside layer 'conv2'"),
         ((*EXPLAIN, "--layer", "conv2", "--target", "1"), "--target is a class of the model's output"),
         ((*EXPLAIN, "--unit", "1,1,1"), "--unit is a unit of a layer: say which layer with --layer"),
-        ((*EXPLAIN, "--out", "fits.png"), "Cannot make the folder 'fits.png'"),
+        ((*EXPLAIN, "--out", "fits.png"), "Cannot write 'fits.png': File exists"),
         ((*EXPLAIN, "--unit", "a,b"), "argument --unit: expected whole numbers such as 7,7,40. Received: 'a,b'"),
         ((*EXPLAIN, "--target", "cat"), "argument --target: invalid int value: 'cat'"),
         ((*EXPLAIN, "--scale", "nan"), "argument --scale: expected a finite number. Received: 'nan'"),
@@ -326,7 +358,8 @@ EXPLAIN = ("explain", "plain.keras", "fits.png")
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_is_one_line_and_exit_code_2(run, arguments, message, folder):
-    (folder / "more").mkdir(exist_ok=True)
+    for name in ("more", "empty"):
+        (folder / name).mkdir(exist_ok=True)
     code, _, err = run(*arguments)
     assert code == 2
     assert err.startswith("pane-keras: ")

@@ -11,8 +11,10 @@ from keras import layers
 from PIL import Image
 
 from pane_keras.cli import main
+from pane_keras.commands import evaluate as evaluate_command
 from pane_keras.evaluation import Ranking, change_logits
 from pane_keras.evaluation.methods import methods
+from pane_keras.evaluation.runner import Results
 
 datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is in the extra `test` only")
 
@@ -118,6 +120,46 @@ def test_other_data_in_the_same_folder_are_refused(run, tmp_path):
     assert "holds results of another model, data or settings" in err
 
 
+def test_json_holds_what_the_files_hold(run, tmp_path):
+    small = ("--methods", "random,pos+neg", "--experiments", "remove-salient", "--samples", 5, "--out", tmp_path)
+    code, out, err = run("digits.keras", "--data", "digits.npz", *small, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["command"], found["model"]["name"]) == ("evaluate", "digits")
+    assert found["data"]["images"] == 5
+    assert found["settings"] == json.loads((tmp_path / "settings.json").read_text())
+    written = rows(tmp_path)
+    assert [(row["method"], row["quantity"]) for row in found["numbers"]] == [
+        (row["method"], row["quantity"]) for row in written
+    ]
+    np.testing.assert_allclose([row["value"] for row in found["numbers"]], [float(row["value"]) for row in written])
+    assert found["files"]["report.html"] == str(tmp_path / "report.html")
+    assert found["left_out"] == []
+    assert any("removing the" in sentence for sentence in found["verdicts"])
+
+
+def test_methods_left_out_for_the_same_reason_share_a_line(run, tmp_path, monkeypatch):
+    names = [f"method-{k}" for k in range(8)]
+    reasons = dict.fromkeys(names, "no layer\n with spatial axes") | {"other": "no ReLU"}
+    monkeypatch.setattr(
+        evaluate_command, "evaluate", lambda *args, **kwargs: Results((), (), reasons, {"settings": "none"})
+    )
+    code, out, _ = run("digits.keras", "--data", "digits.npz", "--samples", 2, "--out", tmp_path)
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.startswith("left out")]
+    assert lines == [
+        "left out: method-0, method-1, method-2, method-3, method-4, method-5, and 2 more: no layer with spatial axes",
+        "left out: other: no ReLU",
+    ]
+    report = (tmp_path / "report.html").read_text()
+    assert f"<li>{', '.join(names)}: no layer with spatial axes</li>" in report
+    _, out, _ = run("digits.keras", "--data", "digits.npz", "--samples", 2, "--out", tmp_path, "--json")
+    assert json.loads(out)["left_out"] == [
+        {"methods": names, "reason": "no layer with spatial axes"},
+        {"methods": ["other"], "reason": "no ReLU"},
+    ]
+
+
 DATA = ("digits.keras", "--data", "digits.npz")
 
 
@@ -136,10 +178,12 @@ DATA = ("digits.keras", "--data", "digits.npz")
         ((*DATA, "--step", "0"), "Expected step to be above 0"),
         ((*DATA, "--black", "1,2"), "Expected black to be a number, or one for each of 1 channels"),
         ((*DATA, "--black", "nan"), "argument --black: expected a finite number"),
+        ((*DATA, "--scale", "1,2"), "Expected scale to be a number, or one for each of 1 channels"),
+        ((*DATA, "--offset", "-1,x"), "argument --offset: expected a finite number. Received: 'x'"),
         ((*DATA, "--scale", "0"), "Expected scale to be other than 0"),
         ((*DATA, "--classes", "file"), "the data are arrays"),
         ((*DATA, "--count", "channels"), "argument --count: invalid choice: 'channels'"),
-        ((*DATA, "--samples", "2", "--out", "file"), "Cannot make the folder 'file'"),
+        ((*DATA, "--samples", "2", "--out", "file"), "Cannot write 'file': File exists"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

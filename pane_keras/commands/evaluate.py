@@ -1,15 +1,16 @@
 """`pane-keras evaluate`: the experiments of the paper on a user's own model and pictures."""
 
-import contextlib
+import dataclasses
 import io
 import json
-import logging
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from pane_keras.commands.console import Console
 from pane_keras.commands.output import OutputFolder
+from pane_keras.commands.preprocessing import scale_and_offset
 from pane_keras.evaluation.classifier import Classifier
 from pane_keras.evaluation.data import load_pictures, selected
 from pane_keras.evaluation.experiments import Options, chosen_experiments
@@ -22,6 +23,9 @@ from pane_keras.extras import needed
 from pane_keras.files import written
 from pane_keras.loading import load_model
 
+_SHOWN = 6
+"""Names of methods that are listed on the terminal; the report has all of them."""
+
 
 def run(arguments):
     """Runs the experiments and writes numbers, tables, figures and the report.
@@ -30,41 +34,38 @@ def run(arguments):
         arguments: The parsed arguments of the command.
     """
     options = _options(arguments)
-    model = load_model(arguments.model)
-    classifier = Classifier(model, arguments.batch_size)
-    how = {"scale": arguments.scale, "offset": arguments.offset, "classes": arguments.classes}
-    pictures = load_pictures(arguments.data, classifier, **how)
-    sample = selected(
-        pictures, classifier, arguments.samples, seed=arguments.seed, only_correct=not arguments.all_images
-    )
-    about = _about(arguments, model, pictures, sample)
-    print("\n".join(f"{word}: {text}" for word, text in about.items()))
-    folder = OutputFolder(arguments.out).path
+    with Console(arguments.json) as console:
+        model = load_model(arguments.model)
+        pictures, sample = _data(arguments, Classifier(model, arguments.batch_size))
+        about = _about(arguments, model, pictures, sample)
+        console.say("\n".join(f"{word}: {text}" for word, text in about.items()))
+        folder = OutputFolder(arguments.out).path
+        results = _evaluated(arguments, model, pictures, sample, folder, options)
+        results = dataclasses.replace(results, left_out=_summarised(results.left_out))
+        files = _write(folder, results, about)
+        _say(console, results, folder, files)
+        console.finish("evaluate", **_document(arguments, model, sample, results), files=files)
+
+
+def _data(arguments, classifier):
+    scale, offset = scale_and_offset(arguments, classifier.shape[-1])
+    pictures = load_pictures(arguments.data, classifier, scale=scale, offset=offset, classes=arguments.classes)
+    only_correct = not arguments.all_images
+    return pictures, selected(pictures, classifier, arguments.samples, seed=arguments.seed, only_correct=only_correct)
+
+
+def _evaluated(arguments, model, pictures, sample, folder, options):
     units = {"black": _or(arguments.black, pictures.black), "step": _or(arguments.step, pictures.step)}
-    with _quiet():
-        results = evaluate(
-            model,
-            sample.images,
-            sample.targets,
-            out=folder,
-            **units,
-            bounds=pictures.bounds,
-            options=options,
-            progress=sys.stderr.isatty(),
-        )
-    _write(folder, results, about)
+    how = {"bounds": pictures.bounds, "options": options, "progress": sys.stderr.isatty()}
+    return evaluate(model, sample.images, sample.targets, out=folder, **units, **how)
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Randomisation makes many models, and TensorFlow warns that functions are traced again and again."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _summarised(left_out):
+    """{methods that were left out for the same reason: the reason in one line}."""
+    by_reason = {}
+    for what, why in left_out.items():
+        by_reason.setdefault(" ".join(why.split()), []).append(what)
+    return {", ".join(names): why for why, names in by_reason.items()}
 
 
 def _options(arguments):
@@ -101,26 +102,49 @@ def _list(values):
 
 
 def _write(folder, results, about):
+    """Writes the results and returns {name: path}."""
     made = [(curves, draw(results.rows, curves)) for curves in FIGURES]
     pngs = {curves: _png(figure) for curves, figure in made if figure is not None}
     settings = json.dumps(results.settings, indent=1)
-    found = tables(results.rows)
+    report = page(results, {**about, "all settings": settings}, {curves.title: png for curves, png in pngs.items()})
     files = {
         "numbers.csv": csv_text(results.rows).encode(),
-        "tables.md": ("\n\n".join(table.markdown() for table in found) + "\n").encode(),
+        "tables.md": ("\n\n".join(table.markdown() for table in tables(results.rows)) + "\n").encode(),
         "settings.json": settings.encode(),
-        "report.html": page(
-            results, {**about, "all settings": settings}, {curves.title: png for curves, png in pngs.items()}
-        ).encode(),
+        "report.html": report.encode(),
         **{f"{curves.name}.png": png for curves, png in pngs.items()},
     }
+    return {name: written(folder / name, lambda file, data=data: file.write(data)) for name, data in files.items()}
+
+
+def _say(console, results, folder, files):
     for sentence in verdicts(results.rows):
-        print(f"- {sentence}")
+        console.say(f"- {sentence}")
     for what, why in results.left_out.items():
-        print(f"left out: {what}: {' '.join(why.split())}")
-    for name, data in files.items():
-        written(folder / name, lambda file, data=data: file.write(data))
-    print(f"written to {folder}: {', '.join(files)}")
+        console.say(f"left out: {_short(what.split(', '))}: {why}", "yellow")
+    console.say(f"written to {folder}: {', '.join(files)}")
+
+
+def _short(names):
+    more = len(names) - _SHOWN
+    return ", ".join(names if more < 2 else [*names[:_SHOWN], f"and {more} more"])
+
+
+def _document(arguments, model, sample, results):
+    return {
+        "model": {"name": model.name, "parameters": model.count_params(), "from": arguments.model},
+        "data": {
+            "from": arguments.data,
+            "images": len(sample.images),
+            "looked_at": sample.looked_at,
+            "correct": sample.correct,
+            "notices": sample.notices,
+        },
+        "settings": results.settings,
+        "verdicts": verdicts(results.rows),
+        "numbers": [dataclasses.asdict(row) for row in results.rows],
+        "left_out": [{"methods": what.split(", "), "reason": why} for what, why in results.left_out.items()],
+    }
 
 
 def _png(figure):

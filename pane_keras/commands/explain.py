@@ -1,18 +1,15 @@
 """`pane-keras explain`: a user's own model, explained on pictures."""
 
-from pathlib import Path
-
-import keras
-import numpy as np
-
-from pane_keras.commands.output import OutputFolder, ranked, verdict
-from pane_keras.errors import InputError
+from pane_keras.commands.class_names import class_names, named
+from pane_keras.commands.console import Console
+from pane_keras.commands.explained import explained
+from pane_keras.commands.output import SELF_CHECK_FAILED, OutputFolder, map_facts, said_check, write_maps
+from pane_keras.commands.preprocessing import Preprocessing, picture_input
+from pane_keras.errors import LoadError
 from pane_keras.loading import load_model
-from pane_keras.pictures import read_picture
-from pane_keras.plotting import plot, save_png
+from pane_keras.picture_files import picture_files
+from pane_keras.pictures import read_picture, refuse_channels
 from pane_keras.wrapping import wrap
-
-_PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 def run(arguments):
@@ -20,101 +17,92 @@ def run(arguments):
 
     Args:
         arguments: The parsed arguments of the command.
+
+    Returns:
+        The exit code: 0, or SELF_CHECK_FAILED.
     """
-    model = load_model(arguments.model)
-    pane = wrap(model)
-    size, channels = _picture_shape(pane)
-    pictures = [read_picture(path, channels, size) for path in arguments.images]
-    print(f"{model.name} ({model.count_params():,} parameters, {arguments.model})")
-    print(f"pixels: {_preprocessing(pane, arguments)}")
-    folder = OutputFolder(arguments.out)
-    for path, picture in zip(arguments.images, pictures):
-        _explain(pane, Path(path), picture, folder, arguments)
+    with Console(arguments.json) as console:
+        pane = wrap(load_model(arguments.model))
+        task = _Task(pane, console, arguments)
+        files = picture_files(arguments.images)
+        task.refuse_unreadable(files)
+        console.say(f"{pane.model.name} ({pane.model.count_params():,} parameters, {arguments.model})")
+        console.say(f"pixels: {task.preprocessing.said}")
+        found = [task.explain(file.path, picture) for file, picture in task.read(console.progress(files, "picture"))]
+        if not found:
+            raise LoadError(f"None of the {len(files)} pictures can be read.")
+        model = {"name": pane.model.name, "parameters": pane.model.count_params(), "from": arguments.model}
+        console.finish("explain", model=model, pixels=task.preprocessing.said, pictures=found, skipped=task.skipped)
+        return 0 if all(picture["self_check"]["ok"] for picture in found) else SELF_CHECK_FAILED
 
 
-def _explain(pane, path, picture, folder, arguments):
-    print(f"\n{path.name}{''.join(f', {notice}' for notice in picture.notices)}")
-    trace = pane.trace(_prepared(picture.pixels, pane, arguments))
-    maps, what = _class_map(trace, arguments) if arguments.layer is None else _layer_map(trace, arguments)
-    print(f"  explained: {what}")
-    file = folder.file(path.stem)
-    note = None if maps.asker is None else str(maps.diagnose())
-    save_png(plot(maps, picture.pixels[None], titles=[f"{path.name}: {what}"], note=note), file)
-    print("" if note is None else f"  {note}\n", end="")
-    print(f"  {verdict(trace.check())}\n  written: {file}")
+class _Task:
+    """What all pictures of a run share."""
 
+    def __init__(self, pane, console, arguments):
+        self._pane, self._console, self._arguments = pane, console, arguments
+        self._names = class_names(arguments)
+        self._input = picture_input(pane)
+        refuse_channels(self._input.channels)
+        self.preprocessing = Preprocessing(pane, self._input.channels, arguments)
+        self._folder = None
+        self.skipped = []
 
-def _class_map(trace, arguments):
-    if len(trace.output_names) > 1:
-        raise InputError(f"The model has the outputs {list(trace.output_names)}: say with --layer which one is meant.")
-    logits = np.asarray(trace.logits())[0]
-    if logits.ndim != 1:
-        raise InputError(
-            f"The model's output has the shape {logits.shape}, not one number a class: say --layer and --unit."
-        )
-    top = ranked(logits)
-    print("  highest logits: " + ", ".join(f"class {k} {value:.3g}" for k, value in top))
-    chosen = top[0][0] if arguments.target is None else arguments.target
-    maps = trace.saliency(chosen) if arguments.source is None else _over(trace, arguments, "logits", (chosen,))
-    return maps, f"the logit {logits[chosen]:.3g} of class {chosen % len(logits)}{_from(arguments)}"
+    def refuse_unreadable(self, files):
+        """A file that was named is missed at once, and not after an hour of pictures."""
+        for file in files:
+            if file.named:
+                self._picture(file)
 
+    def read(self, files):
+        """Yields (file, picture), one in memory at a time; what else lay in a folder is skipped and said."""
+        for file in files:
+            try:
+                picture = self._picture(file)
+            except LoadError as error:
+                if file.named:
+                    raise
+                self.skipped.append({"file": file.path, "reason": str(error)})
+                self._console.notice(f"skipped: {error}")
+                continue
+            yield file, picture
 
-def _layer_map(trace, arguments):
-    output = np.asarray(trace[arguments.layer].output)[0]
-    unit = arguments.unit
-    if unit is None:
-        unit = tuple(map(int, np.unravel_index(np.argmax(np.abs(output)), output.shape)))
-        print(f"  unit {_comma(unit)} of layer {arguments.layer!r} is its strongest; --unit chooses another")
-    maps = _over(trace, arguments, arguments.layer, unit)
-    return maps, f"unit {_comma(unit)} of layer {arguments.layer!r} (output {output[unit]:.3g}){_from(arguments)}"
+    def explain(self, path, picture):
+        """Explains a picture, writes what was asked for, and returns what JSON says of it."""
+        console, arguments = self._console, self._arguments
+        console.say(f"\n{path.name}{''.join(f', {notice}' for notice in picture.notices)}")
+        trace = self._pane.trace(self._input.batch(self.preprocessing(picture.pixels)))
+        found = explained(trace, arguments, self._names)
+        self._say_found(found)
+        diagnosis = None if found.maps.asker is None else found.maps.diagnose()
+        written = self._write(path, picture, found, diagnosis)
+        report = trace.check()
+        said_check(console, report)
+        for file in filter(None, written.values()):
+            console.say(f"  written: {file}")
+        top = found.top and [{"class": k, **self._named(k), "logit": value} for k, value in found.top]
+        facts = {"explained": found.facts, "top": top, **map_facts(found.maps, diagnosis, report)}
+        return {"file": path, "changes": picture.notices, **facts, **written}
 
+    def _picture(self, file):
+        return read_picture(file.path, self._input.channels, self._input.size)
 
-def _over(trace, arguments, target, unit):
-    return trace.between(arguments.source or "input", target).map(target=unit)
+    def _named(self, k):
+        return {"name": self._names[k]} if self._names and k < len(self._names) else {}
 
+    def _say_found(self, found):
+        if found.top:
+            highest = ", ".join(f"{named(k, self._names)} {value:.3g}" for k, value in found.top)
+            self._console.say(f"  highest logits: {highest}")
+        if found.remark:
+            self._console.say(f"  {found.remark}")
+        self._console.say(f"  explained: {found.words}")
 
-def _from(arguments):
-    return "" if arguments.source is None else f", over layer {arguments.source!r}"
-
-
-def _comma(unit):
-    return ",".join(map(str, unit))
-
-
-def _picture_shape(pane):
-    specs = pane.graph.specs
-    if len(specs) != 1 or len(specs[0].shape) not in (3, 4):
-        shapes = ", ".join(str(tuple(spec.shape)) for spec in specs)
-        raise InputError(
-            f"explain takes a model of one picture, (batch, height, width, channels). Received inputs: {shapes}."
-        )
-    _, height, width, *channels = specs[0].shape
-    return (height, width), *(channels or [1])
-
-
-def _preprocessing(pane, arguments):
-    own = [layer.label for layer in pane.excitations if isinstance(layer.operation, _PREPROCESSING)]
-    said = None if arguments.scale is None and arguments.offset is None else _formula(arguments)
-    if said:
-        return said + (f", and then the model's own layer {own[0]!r}" if own else "")
-    if own:
-        return f"0 to 255, preprocessed by the model's own layer {own[0]!r}"
-    return (
-        "0 to 255 as they are, since the model has no Rescaling or Normalization layer and nothing was said. If it was "
-        "trained on other values, say --scale and --offset"
-    )
-
-
-def _scaling(arguments):
-    return 1.0 if arguments.scale is None else arguments.scale, arguments.offset or 0.0
-
-
-def _formula(arguments):
-    scale, offset = _scaling(arguments)
-    return f"pixel * {scale:g} + {offset:g}"
-
-
-def _prepared(pixels, pane, arguments):
-    scale, offset = _scaling(arguments)
-    values = pixels[None].astype("float32") * scale + offset
-    return values if len(pane.graph.specs[0].shape) == 4 else values[..., 0]
+    def _write(self, path, picture, found, diagnosis):
+        self._folder = self._folder or OutputFolder(self._arguments.out)
+        note = diagnosis and str(diagnosis)
+        if note:
+            self._console.say(f"  {note}")
+        title, axis = f"{path.name}: {found.words}", -1 if self._input.axis is None else self._input.axis
+        file = self._folder.file(path.stem)
+        return write_maps(found.maps, picture.pixels, title, file, self._arguments, channel_axis=axis, note=note)

@@ -11,9 +11,6 @@ import numpy as np
 from pane_keras.errors import PaneError
 from pane_keras.extras import needed
 
-DEMO = "demo"
-"""The model that is the demo's network."""
-
 KERNEL = "pane-keras-explorer"
 _NOTEBOOK, _SETTINGS, _ARRAYS = "explorer.ipynb", "settings.json", "pictures.npz"
 _KEPT_TRACES = 3
@@ -24,7 +21,7 @@ class Settings:
     """What a page shows, besides the pictures.
 
     Attributes:
-        model: Path of a .keras file, name of an architecture, or `DEMO`.
+        model: Path of a .keras file, name of an architecture, or `loading.DEMO`.
         names: Of the pictures.
         class_names: Of the classes, or None.
         channel_axis: As for `explore`.
@@ -77,30 +74,16 @@ def page(folder="."):
         return ipywidgets.HTML(status(str(error), "error"))
 
 
-def model_of(name):
-    """Returns the Keras model that a page, or the command, names.
-
-    Raises:
-        PaneError: It cannot be loaded.
-    """
-    if name == DEMO:
-        from pane_keras.demo.efficientnet_lite import efficientnet_lite0
-
-        return efficientnet_lite0()
-    from pane_keras.loading import load_model
-
-    return load_model(name)
-
-
 def _explorer(folder):
     from pane_keras.explorer.samples import Sample
     from pane_keras.explorer.state import State
     from pane_keras.explorer.view import Explorer
+    from pane_keras.loading import load_model
     from pane_keras.wrapping import wrap
 
     settings = Settings(**json.loads((folder / _SETTINGS).read_text(encoding="utf-8")))
     arrays = dict(np.load(folder / _ARRAYS))
-    pane = wrap(model_of(settings.model))
+    pane = wrap(load_model(settings.model))
     # A trace is as large as all signals of the model, so only the last ones that were looked at are kept.
     traced = lru_cache(_KEPT_TRACES)(lambda k: pane.trace(arrays[f"input_{k}"]))
     samples = [Sample(name, arrays[f"picture_{k}"], lambda k=k: traced(k)) for k, name in enumerate(settings.names)]
