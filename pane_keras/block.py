@@ -10,7 +10,7 @@ from pane_keras.scaled import BITS, Scaled, add, normalized
 
 
 class Block(NamedTuple):
-    """The sum and the difference channel of rows on one leg (section 2).
+    """The sum and the difference channel of rows on one leg.
 
     The pair of positive and negative, (P, N), is carried as S = P + N and D = P - N, in which composition has no
     cross terms. As long as nothing has told positive from negative, both channels are the same object.

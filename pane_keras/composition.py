@@ -193,7 +193,7 @@ def _between(edges, sources, target):
 
 
 def told_apart(record, cut):
-    """Returns the slots that the layer of the slot `cut` wrote, and all slots that those depend on (section 2).
+    """Returns the slots that the layer of the slot `cut` wrote, and all slots that those depend on.
 
     A stage that writes one of them tells positive from negative; any other carries the sum in both channels.
     """

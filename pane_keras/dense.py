@@ -1,6 +1,7 @@
 """All coefficients of a pair: which way they are computed, in blocks of rows, and how they are put together."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import keras
@@ -14,6 +15,7 @@ from pane_keras.planner import MIDDLE, SOURCE, plans
 from pane_keras.portions import in_blocks, portions, rows_at_a_time
 from pane_keras.scaled import BITS, ZERO_EXPONENT, Scaled, normalized
 from pane_keras.selection import UnitRows
+from pane_keras.types import Tensor
 
 
 class DenseExcitation(ExcitationMap):
@@ -22,11 +24,11 @@ class DenseExcitation(ExcitationMap):
     The scales are (batch, *target shape): one for each unit of the target.
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         return iter((self.positive, self.negative))
 
     @property
-    def axes(self):
+    def axes(self) -> tuple[str, ...]:
         """Names of the axes: the sample, those of the target, those of the source."""
         target = len(self.log2_scale.shape) - 1
         ends = ("target", target), ("source", len(self.sum.shape) - 1 - target)

@@ -1,11 +1,14 @@
 """The `PaneError` family: every failure a user can meet says what was expected, what came, where, and what to do."""
 
+from typing import TYPE_CHECKING
+
 
 class PaneError(Exception):
     """Base of every error that `pane_keras` raises on purpose."""
 
-    # A `tf.function` hands on an exception as its own type only if it is made as an Exception is.
-    __init__ = Exception.__init__
+    if not TYPE_CHECKING:
+        # A `tf.function` hands on an exception as its own type only if it is made as an Exception is.
+        __init__ = Exception.__init__
 
 
 class ModelError(PaneError, ValueError):

@@ -34,7 +34,7 @@ def written(path, write):
                 part = pathlib.Path(file.name)
                 write(file)
             part.replace(path)
-        except OSError:
+        except BaseException:  # Ctrl-C, too
             if part is not None:
                 part.unlink(missing_ok=True)
             raise

@@ -1,7 +1,7 @@
 """Ready-made pieces that a rule returns: each runs a stage of a layer once and records its excitation.
 
 A piece is a function of a `Record` and of the slots it reads, and returns the slot it wrote. The law of each piece
-stands in its docstring; section 2 of DESIGN.md derives them.
+stands in its docstring.
 """
 
 from collections.abc import Callable

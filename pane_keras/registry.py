@@ -4,14 +4,17 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import keras
 
 from pane_keras.errors import UnsupportedLayerError
 
-_RULES = {}
-_NAMED = {}
-_ACTIVATIONS = {}
+_RULES: dict = {}
+_NAMED: dict = {}
+_ACTIVATIONS: dict = {}
+
+F = TypeVar("F", bound=Callable)
 
 EXCITED, TRANSPARENT, REFUSED = "excited", "transparent", "refused"
 
@@ -60,7 +63,7 @@ _HARMLESS = {
 }
 
 
-def register(*classes):
+def register(*classes: type) -> Callable[[F], F]:
     """Registers a rule for layers, as a decorator.
 
     The rule takes the layer and its inputs (a tensor, or a list of tensors for a layer with several) and returns
@@ -124,7 +127,7 @@ def exported(*names):
     return [getattr(keras.layers, name) for name in names if hasattr(keras.layers, name)]
 
 
-def register_activation(*functions):
+def register_activation(*functions: Any) -> Callable[[F], F]:
     """Registers, as a decorator, a function `activation -> piece` for activation functions, fused or as a layer.
 
     Raises:

@@ -16,6 +16,7 @@ import pytest
 from pane_keras import cli
 from pane_keras.cli import main
 from pane_keras.commands.console import Console, painted
+from pane_keras.version import __version__
 
 RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
 CONSOLE = """
@@ -157,3 +158,8 @@ def test_help_has_examples_that_parse_and_the_exit_codes(command, capsys):
 )
 def test_a_list_may_start_with_a_minus(given, expected):
     assert cli.take.joined(given) == expected
+
+
+def test_the_package_runs_as_the_command():
+    done = subprocess.run([sys.executable, "-m", "pane_keras", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"pane-keras {__version__}\n"

@@ -1,6 +1,6 @@
 """`expression().to_dense_network()`: a pair as plain NumPy arrays and one einsum, and the expression as HTML."""
 
-import re
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
@@ -191,18 +191,16 @@ def test_html_names_every_layer_escaped():
     y = layers.Add(name="sum")([y, layers.Dense(3, name='q"uote')(y)])
     trace = traced(x, layers.Dense(2, name="<i>end")(y))
     page = trace.between("input", "<i>end").expression()._repr_html_()
-    for name in ("a&lt;b&gt;&amp;c", "sum", "q&quot;uote", "&lt;i&gt;end"):
-        assert f"<td>{name}</td>" in page
+    cells = [cell.text for cell in ElementTree.fromstring(page).iter("td")]
+    assert {"a<b>&c", "sum", 'q"uote', "<i>end"} <= set(cells)
     assert "input → &lt;i&gt;end" in page
-    assert {"h4", "p", "code", "br", "table", "tr", "th", "td"} == set(re.findall(r"<([a-z0-9]+)", page))
-    for tag in ("table", "tr", "td", "th", "p", "code", "h4"):
-        assert len(re.findall(f"<{tag}>", page)) == page.count(f"</{tag}>")
 
 
 def test_html_shows_what_the_text_shows(residual_trace):
     expression = residual_trace.between("input", "logits").expression()
     page = expression._repr_html_()
+    cells = [cell.text for cell in ElementTree.fromstring(page).iter("td")]
     for chain, equation in zip(expression.chains, expression.equations):
         assert equation.replace(">", "&gt;") in page
         for operand in chain.operands:
-            assert f"<td>{operand.name}</td><td>{operand.kind}</td>" in page
+            assert any(cells[k : k + 2] == [operand.name, operand.kind] for k in range(len(cells)))

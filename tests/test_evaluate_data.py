@@ -81,6 +81,7 @@ def test_resized_and_damaged_pictures_are_counted(folder):
     save(folder / "data" / "night" / "large.png", 40, (9, 8))
     (folder / "data" / "night" / "broken.jpg").write_bytes(b"no picture")
     (folder / "data" / "night" / "readme.txt").write_text("no picture either")
+    (folder / "data" / "night" / "._0.png").write_bytes(b"what macOS leaves beside a picture")
     sample = selected(load_pictures(folder / "data" / "night", brightness()), brightness())
     assert len(sample.images) == 4
     assert sorted(sample.notices) == [

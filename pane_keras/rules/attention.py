@@ -1,4 +1,4 @@
-"""Attention: the values are projected, mixed with weights that are held fixed, and projected again (section 2).
+"""Attention: the values are projected, mixed with weights that are held fixed, and projected again.
 
 The weights come from the query and the key, which are zero excitation: a softmax inside attention is held.
 """

@@ -1,4 +1,4 @@
-"""Recurrent layers, unrolled over time: every step is the graph of the cell, whose gates are products (section 2)."""
+"""Recurrent layers, unrolled over time: every step is the graph of the cell, whose gates are products."""
 
 import keras
 from keras import ops, tree
@@ -18,7 +18,7 @@ def cell(layer, inputs, arguments):
     return pieces.graph(layer, inputs, arguments)
 
 
-# A bias is added after the products of input and state, so that o' is their sum (section 2). Keras adds it to either of
+# A bias is added after the products of input and state, so that o' is their sum. Keras adds it to either of
 # them, depending on `implementation`.
 
 
