@@ -111,13 +111,14 @@ def test_attack_sensitivity_agreement_and_randomisation():
     ]
     assert "3 % of the pixels: class changed with Grad-CAM 50.0 %, POS 25.0 %." in verdicts(attack)[0]
     said = verdicts([
-        whole("class-sensitivity", "pos", -0.99), whole("class-sensitivity", "pos+neg", 0.3),
+        whole("class-sensitivity", "pos", 0.5), whole("class-sensitivity", "pos", 0.99, quantity=known.SIZE),
+        whole("class-sensitivity", "pos+neg", 0.3, quantity=known.SIZE),
         whole("parts-agreement", "pos", 0.999),
         whole("randomisation", "pos", 0.9, "top", known.ABSOLUTE),
         whole("randomisation", "pos", 0.2, "first", known.ABSOLUTE),
     ])  # fmt: skip
-    assert said[0].startswith("POS barely depends on the class: rank correlation -0.990")
-    assert said[1].startswith("POS+NEG depends on the class: rank correlation 0.300")
+    assert said[0].startswith("POS barely depends on the class: size of the rank correlation 0.990")
+    assert said[1].startswith("POS+NEG depends on the class: size of the rank correlation 0.300")
     assert said[2] == "POS and -NEG say nearly the same: rank correlation 0.999."
     assert said[3].startswith("POS changes when every layer down to 'first' gets new weights")
     assert len(said) == 4
@@ -159,3 +160,11 @@ def test_the_page_stands_alone():
     assert verdicts(rows)[0] in text
     assert "what excites the logit" in text
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
+
+
+def test_maps_that_turn_around_between_classes_are_alike():
+    """The mean of 1 and -1 would be 0, as if the maps had nothing in common."""
+    experiment = known.EXPERIMENTS["class-sensitivity"]
+    made = known.rows(experiment, "pos", None, {known.CORRELATION: np.array([[1.0], [-1.0], [0.9], [-0.9]])})
+    assert {row.quantity: row.value for row in made} == {known.CORRELATION: 0.0, known.SIZE: pytest.approx(0.95)}
+    assert {row.samples for row in made} == {4}

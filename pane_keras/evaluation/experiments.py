@@ -26,6 +26,7 @@ CHANGE, RELATIVE, LOGIT, ACCUMULATED, SHARE = (
     "share as intended",
 )
 SUCCESS, CORRELATION, ABSOLUTE = "success rate", "rank correlation", "rank correlation of absolute values"
+SIZE = "size of the rank correlation"
 # These are ranked in all three ways, since a coefficient of PANE carries the pixel's sign as well.
 COEFFICIENTS = ("pos", "neg", "pos+neg", "pos-split", "pos+neg-float32")
 SUMS = ("pos+neg", "pos+neg-contribution", "pos+neg-float32")
@@ -200,7 +201,7 @@ def rows(experiment, method, ranking, values, *, seed=0):
     """
     by, count = (ranking.by, ranking.count) if ranking else ("", "")
     made = []
-    for quantity, numbers in values.items():
+    for quantity, numbers in _with_sizes(experiment, values).items():
         word, _, layer = quantity.partition("@")
         interval = bootstrap_interval(numbers, seed=seed)
         for region, *ends, samples in zip(
@@ -209,6 +210,13 @@ def rows(experiment, method, ranking, values, *, seed=0):
             row = Row(experiment.name, method, by, count, region, word, *map(float, ends), int(samples))
             made += [row, _accumulated(row)] if word == LOGIT else [row]
     return made
+
+
+def _with_sizes(experiment, values):
+    """Between logits of different signs POS turns around, from 1 to -1: their mean would look like a difference."""
+    if experiment.name != "class-sensitivity":
+        return values
+    return {**values, SIZE: np.abs(values[CORRELATION])}
 
 
 def _accumulated(row):

@@ -151,14 +151,14 @@ def _attack(rows):
 
 
 def _agreements(rows):
-    lines = _by_value(rows, "class-sensitivity", known.CORRELATION)
+    lines = _by_value(rows, "class-sensitivity", known.SIZE)
     for method in ("pos", "pos+neg"):
         if method in lines and lines[method].value[0] == lines[method].value[0]:
             line = lines[method]
-            word = "barely depends on the class" if abs(line.value[0]) > 0.95 else "depends on the class"
+            word = "barely depends on the class" if line.value[0] > 0.95 else "depends on the class"
             yield (
-                f"{line.label} {word}: rank correlation {line.value[0]:.3f} (95 % interval {line.low[0]:.3f} to "
-                f"{line.high[0]:.3f}) between the maps of the target and of the next class."
+                f"{line.label} {word}: size of the rank correlation {line.value[0]:.3f} (95 % interval "
+                f"{line.low[0]:.3f} to {line.high[0]:.3f}) between the maps of the target and of the next class."
             )
     for line in series(rows, "parts-agreement", known.CORRELATION):
         word = "say nearly the same" if line.value[0] > 0.95 else "differ"

@@ -12,8 +12,7 @@ from pathlib import Path
 from paper_numbers import LOGIT_PERCENT, REGIONS_PERCENT, TABLE_1, TABLE_2, TABLE_3, TABLE_4
 
 CHANGE, SHARE, SUCCESS = "probability change", "share as intended", "success rate"
-CORRELATION, ABSOLUTE = "rank correlation", "rank correlation of absolute values"
-OURS = "this project"
+SIZE, CORRELATION, ABSOLUTE = "size of the rank correlation", "rank correlation", "rank correlation of absolute values"
 
 
 def numbers(folder):
@@ -126,8 +125,8 @@ def main():
     ends("Fig. 6: guided attack in 3 % of the pixels, samples whose class changed", results, "guided-attack", SUCCESS,
          _share)  # fmt: skip
     maps = ("pos", "neg", "pos+neg", "pos-split", "gradient", "guided-backpropagation", "grad-cam", "full-grad")
-    whole("Class sensitivity: rank correlation of the maps of the two top classes", results, "class-sensitivity",
-          CORRELATION, maps)  # fmt: skip
+    whole("Class sensitivity: size of the rank correlation of the maps of the two top classes", results,
+          "class-sensitivity", SIZE, maps)  # fmt: skip
     whole("Agreement of POS with -NEG: rank correlation", results, "parts-agreement", CORRELATION, ("pos",))
     randomised(results, ("pos", "pos+neg", "gradient", "guided-backpropagation", "grad-cam"))
 
