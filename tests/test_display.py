@@ -436,3 +436,9 @@ def test_names_are_escaped_everywhere():
     for shown in (trace, trace[ODD], trace[ODD].positive, pair, pair.channels(), pair.map((0, 0, 0)), trace.check()):
         assert "&lt;" in shown._repr_html_()
         assert ODD in said(parsed(shown))
+
+
+def test_one_of_a_kind_is_not_several():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="only")])
+    page = pane_keras.wrap(model).trace(np.ones((1, 3), "float32")).between("input", "logits")._repr_html_()
+    assert "1 layer on 1 chain between junctions" in page

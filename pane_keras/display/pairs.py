@@ -3,7 +3,7 @@
 import numpy as np
 
 from pane_keras import backend
-from pane_keras.display.tables import Table, note, number, page, size, title
+from pane_keras.display.tables import Table, counted, note, number, page, size, title
 from pane_keras.record import Gone
 
 STRONGEST = 6
@@ -59,8 +59,8 @@ def _facts(pair):
     operands = [operand for chain in composition.chains for operand in chain.operands]
     names = list(dict.fromkeys(operand.name for operand in operands))
     yield (
-        f"{len(names)} layers on {len(composition.chains)} chains between junctions; one unit of one sample takes "
-        f"about {number(2 * composition.work)} FLOPs."
+        f"{counted(len(names), 'layer')} on {counted(len(composition.chains), 'chain')} between junctions; one unit of "
+        f"one sample takes about {number(2 * composition.work)} FLOPs."
     )
     if None not in (*pair.source_shape, *pair.target_shape):
         yield f"All coefficients take {size(pair.dense_bytes)}: `.dense()`, or `.dense(out=folder)` in files."

@@ -107,6 +107,11 @@ def number(value):
     return f"{value:,.0f}" if value < 1e7 else f"{value:.3g}"
 
 
+def counted(count, word):
+    """Returns "1 layer", "2 layers"."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def size(count):
     """Returns a number of bytes in words."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
