@@ -13,7 +13,9 @@ NEEDED = (
     "pane_keras/evaluation/methods/__init__.py",
     "LICENSE",
 )
-UNWANTED = ("tests/", "shared/", "notebooks/", "docs/_site/", "__pycache__/", ".ci/")
+# setuptools puts tests into every sdist; a wheel must have none.
+OF_SDIST = ("tests/",)
+UNWANTED = ("shared/", "notebooks/", "docs/_site/", "__pycache__/", ".ci/")
 
 
 def names_in(path):
@@ -27,8 +29,9 @@ def names_in(path):
 
 def problems(path, names):
     """Returns what is missing in an archive and what should not be there, in words."""
+    unwanted = UNWANTED + (OF_SDIST if path.endswith(".whl") else ())
     missing = [f"{path} lacks {name}" for name in NEEDED if not any(n.endswith(name) for n in names)]
-    return missing + [f"{path} has {name}" for name in names if any(f"/{u}" in f"/{name}" for u in UNWANTED)]
+    return missing + [f"{path} has {name}" for name in names if any(f"/{u}" in f"/{name}" for u in unwanted)]
 
 
 def main(paths):

@@ -117,11 +117,9 @@ def test_what_is_missing_or_should_not_be_there_is_named(contents, tmp_path, cap
     names = [name for name in contents.NEEDED if name != "pane_keras/py.typed"]
     wheel, sdist = packages(tmp_path, [*names, "tests/test_laws.py", "pane_keras/__pycache__/laws.pyc"])
     assert contents.main([wheel, sdist]) == 1
-    lines = [
-        f"{path} {what}"
-        for path in (wheel, sdist)
-        for what in ("lacks pane_keras/py.typed", "has tests/test_laws.py", "has pane_keras/__pycache__/laws.pyc")
-    ]
+    lacks, has = "lacks pane_keras/py.typed", "has pane_keras/__pycache__/laws.pyc"
+    told = ((wheel, lacks), (wheel, "has tests/test_laws.py"), (wheel, has), (sdist, lacks), (sdist, has))
+    lines = [f"{path} {what}" for path, what in told]
     assert capsys.readouterr().out.splitlines() == lines
 
 
