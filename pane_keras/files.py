@@ -2,8 +2,7 @@
 
 import contextlib
 import json
-import pathlib
-import tempfile
+import secrets
 
 from pane_keras.errors import SaveError
 
@@ -27,16 +26,15 @@ def written(path, write):
     Raises:
         SaveError: The file system refuses.
     """
-    part = None
+    # Not by tempfile: others could not read what it makes.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with saving(path):
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-                part = pathlib.Path(file.name)
+            with part.open("xb") as file:
                 write(file)
             part.replace(path)
         except BaseException:  # Ctrl-C, too
-            if part is not None:
-                part.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
     return path
 

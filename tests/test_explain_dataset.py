@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_made(pane, x, tmp_path, place):
         explain(pane, x, target=1, out=tmp_path / place)
 
 
-@pytest.mark.parametrize("fails", ["tempfile.NamedTemporaryFile", "os.replace"])
+@pytest.mark.parametrize("fails", ["pathlib.Path.open", "os.replace"])
 def test_a_folder_that_cannot_be_written(pane, x, tmp_path, monkeypatch, fails):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

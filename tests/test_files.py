@@ -1,5 +1,8 @@
 """Files that are there whole or not at all."""
 
+import os
+import stat
+
 import pytest
 
 from pane_keras.errors import SaveError
@@ -26,6 +29,15 @@ def test_what_is_written_is_moved_into_place(tmp_path):
     assert written(path, lambda file: file.write(b"new")) == path
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_what_the_user_lets_them_read(tmp_path):
+    before = os.umask(0o022)
+    try:
+        written(tmp_path / "map.png", lambda file: file.write(b"new"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "map.png").stat().st_mode) == 0o644
 
 
 def test_a_folder_that_is_not_there(tmp_path):
