@@ -176,9 +176,10 @@ def _add_evaluate(commands):
     add("model", metavar="MODEL", help=_MODEL)
     add(
         "--data",
-        metavar="DIR|FILE.npz",
+        metavar="DIR|FILE.npz|DATASET",
         required=True,
-        help="a folder of class folders, a folder of pictures, or arrays: images (and labels)",
+        help="a folder of class folders, a folder of pictures, arrays: images (and labels), or Keras's test pictures: "
+        "cifar10, cifar100, fashion_mnist or mnist",
     )
     add("--methods", metavar="A,B", help="methods to compare (default: all)")
     add("--experiments", metavar="A,B", help="experiments to run (default: all)")

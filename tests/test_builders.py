@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from idx_files import idx
 from keras import layers
 
 import pane_keras
@@ -126,10 +127,6 @@ def script():
     return module
 
 
-def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.astype("uint8").tobytes()
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Two kinds of pictures, easily told apart; half of the files packed."""
@@ -218,7 +215,7 @@ def test_no_download(script, monkeypatch):
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", fail)
-    with pytest.raises(LoadError, match=r"could not download Fashion-MNIST \(URL fetch failure\).*Pass --data"):
+    with pytest.raises(LoadError, match=r"could not download fashion_mnist \(URL fetch failure\).*Pass --data"):
         script.fashion_mnist()
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", lambda: "the data")
     assert script.fashion_mnist() == "the data"

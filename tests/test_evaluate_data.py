@@ -142,7 +142,12 @@ WHOLE = np.zeros((2, 4, 4, 3), "uint8")
 @pytest.mark.parametrize(
     ("source", "how", "error", "message"),
     [
-        ("missing", {}, LoadError, "no such folder or file"),
+        (
+            "missing",
+            {},
+            LoadError,
+            "one of cifar10, cifar100, fashion_mnist, mnist. Received: 'missing', no such folder",
+        ),
         ("order.txt", {}, LoadError, "another kind of file"),
         ("broken.npz", {}, LoadError, "is no .npz file of plain arrays"),
         ("other.npz", {}, LoadError, "Expected the array 'images' .* Received: \\['x'\\]"),

@@ -1,4 +1,4 @@
-"""Pictures to evaluate on, from class folders, `.npz` files or arrays, in the model's own input units."""
+"""Pictures to evaluate on, from class folders or arrays, in the model's own input units."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from pane_keras.errors import InputError, LoadError
+from pane_keras.evaluation.arrays import read_arrays
 from pane_keras.evaluation.checks import per_channel
 from pane_keras.picture_files import pictures_in
 from pane_keras.pictures import read_picture
@@ -61,8 +62,8 @@ def load_pictures(source, classifier, *, scale=None, offset=None, classes=None):
     """Returns the `Pictures` of a source.
 
     Args:
-        source: A folder with a folder of pictures for each class, or of pictures without labels; a `.npz` file with
-            `images` and, if they are known, `labels`; an array of images; or (images, labels).
+        source: A folder with a folder of pictures for each class, or of pictures without labels; or what `read_arrays`
+            takes: a `.npz` file, the name of one of Keras's data sets, an array of images, or (images, labels).
         classifier: The `Classifier` they are for.
         scale, offset: Numbers, or one a channel: the model takes value * scale + offset. By default as they are.
         classes: File with the name of a class folder on each line, in the order of the model's classes; by default the
@@ -78,7 +79,7 @@ def load_pictures(source, classifier, *, scale=None, offset=None, classes=None):
         return _from_folder(Path(source), classifier, scale, offset, classes)
     if classes is not None:
         raise InputError("classes= names the folders of a folder of pictures, and the data are arrays. Leave it out.")
-    images, labels = _arrays(source)
+    images, labels = read_arrays(source)
     return _from_arrays(images, labels, classifier, scale, offset)
 
 
@@ -208,28 +209,6 @@ def _lines(path):
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise LoadError(f"Cannot read the classes in {str(path)!r}: {getattr(error, 'strerror', error)}.") from None
-
-
-def _arrays(source):
-    if isinstance(source, (str, Path)):
-        return _from_npz(Path(source))
-    pair = isinstance(source, (tuple, list)) and len(source) == 2
-    return (np.asarray(source[0]), source[1]) if pair else (np.asarray(source), None)
-
-
-def _from_npz(path):
-    if path.suffix != ".npz" or not path.is_file():
-        what = "no such folder or file" if not path.exists() else "another kind of file"
-        raise LoadError(f"Expected a folder of pictures or a .npz file. Received: {str(path)!r}, {what}.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file)
-            arrays = {name: file[name] for name in names if name in ("images", "labels")}
-    except Exception as error:  # NumPy raises anything from BadZipFile to ValueError here
-        raise LoadError(f"{str(path)!r} is no .npz file of plain arrays: {error}.") from None
-    if "images" not in arrays:
-        raise LoadError(f"Expected the array 'images' in {str(path)!r}, and 'labels' if known. Received: {names}.")
-    return arrays["images"], arrays.get("labels")
 
 
 def _from_arrays(images, labels, classifier, scale, offset):

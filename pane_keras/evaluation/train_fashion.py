@@ -25,6 +25,7 @@ import numpy as np
 from keras import layers
 
 from pane_keras.errors import LoadError, PaneError, SaveError
+from pane_keras.evaluation.arrays import keras_dataset
 from pane_keras.evaluation.builders import BUILDERS
 
 CLASSES = 10
@@ -168,13 +169,11 @@ def fashion_mnist(folder=None):
         LoadError: The download fails, or a file is missing or damaged.
     """
     if folder is None:
-        try:
-            return keras.datasets.fashion_mnist.load_data()
-        except Exception as error:  # Keras raises a plain Exception where it cannot download
-            raise LoadError(
-                f"Keras could not download Fashion-MNIST ({' '.join(str(error).split())[:200]}). Pass --data with a "
-                "folder that has its four idx files, such as that of the Debian package dataset-fashion-mnist."
-            ) from None
+        return keras_dataset(
+            "fashion_mnist",
+            "Pass --data with a folder that has its four idx files, such as that of the Debian package "
+            "dataset-fashion-mnist.",
+        )
     parts = [read_idx(Path(folder), name) for name in _FILES]
     return tuple(parts[:2]), tuple(parts[2:])
 
