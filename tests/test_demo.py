@@ -1,10 +1,9 @@
 """The demo's network is the trained one, and its maps are complete on real photographs."""
 
-from importlib import metadata
-
 import keras
 import numpy as np
 import pytest
+from benchmarks.lite0 import photographs
 
 import pane_keras
 from pane_keras.demo import efficientnet_lite
@@ -14,7 +13,7 @@ from pane_keras.demo.labels import class_names
 from pane_keras.demo.photographs import photograph
 from pane_keras.errors import LoadError
 from pane_keras.extras import MissingExtraError
-from pane_keras.pictures import cropped, read_picture
+from pane_keras.pictures import cropped
 
 CATS = {"tabby", "tiger cat", "Egyptian cat"}
 
@@ -39,15 +38,8 @@ def trace(network):
     return pane_keras.wrap(network).trace(np.stack([photograph("chelsea"), photograph("coffee")]))
 
 
-def imagenet_photographs():
-    """foolbox's 20 photographs and their classes, which the file names carry."""
-    files = [file for file in metadata.files("foolbox") if file.name.startswith("imagenet_") and file.suffix == ".jpg"]
-    pictures = [cropped(read_picture(file.locate()).pixels, 224) for file in files]
-    return np.stack(pictures), np.array([int(file.stem.split("_")[2]) for file in files])
-
-
 def test_the_network_classifies_imagenet_photographs(network):
-    pictures, classes = imagenet_photographs()
+    pictures, classes = photographs()
     assert len(classes) == 20
     best = np.argsort(-network.predict(pictures, verbose=0), axis=1)[:, :5]
     assert np.mean(best[:, 0] == classes) >= 0.8

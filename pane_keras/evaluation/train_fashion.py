@@ -14,7 +14,6 @@ package dataset-fashion-mnist carries them: its files are in /usr/share/datasets
 import argparse
 import gzip
 import json
-import os
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from keras import layers
 from pane_keras.errors import LoadError, PaneError, SaveError
 from pane_keras.evaluation.arrays import keras_dataset
 from pane_keras.evaluation.builders import BUILDERS
+from pane_keras.files import written
 
 CLASSES = 10
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -86,7 +86,7 @@ def run(arguments):
     seconds = fit(keras.Sequential([prepare, network]), pictures, labels, arguments)
     right = correct(network, prepare, test_pictures, test_labels, arguments.batch_size)
     print(f"held-out accuracy: {right.mean():.4f}")
-    written(arguments.out, network.save)
+    _save(arguments.out, lambda file: file.write(_packed(network)))
     facts = {
         "accuracy": float(right.mean()),
         "test_pictures": len(right),
@@ -99,11 +99,11 @@ def run(arguments):
         "parameters": network.count_params(),
         "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
     }
-    written(arguments.out.with_suffix(".json"), lambda path: Path(path).write_text(json.dumps(facts, indent=1) + "\n"))
+    _save(arguments.out.with_suffix(".json"), lambda file: file.write(f"{json.dumps(facts, indent=1)}\n".encode()))
     if arguments.evaluation:
         chosen = np.flatnonzero(right)[: arguments.samples]
         images = prepare.predict(test_pictures[chosen], batch_size=arguments.batch_size, verbose=0)
-        written(arguments.evaluation, lambda p: np.savez_compressed(p, images=images, labels=test_labels[chosen]))
+        _save(arguments.evaluation, lambda f: np.savez_compressed(f, images=images, labels=test_labels[chosen]))
 
 
 def preparation(size, mean, deviation):
@@ -198,27 +198,15 @@ def read_idx(folder, name):
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def written(path, write):
-    """Writes a file so that it is there whole or not at all.
+def _save(path, write):
+    print(f"written: {written(path, write)}")
 
-    Args:
-        path: The file.
-        write: Function of the path to write to, which has the same ending.
 
-    Raises:
-        SaveError: The folder is missing, or cannot be written to.
-    """
-    part = None
-    try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
-        os.close(handle)
-        write(part)
-        Path(part).replace(path)
-    except OSError as error:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
-        raise SaveError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from None
-    print(f"written: {path}")
+def _packed(network):
+    """The bytes of a .keras file, which Keras writes to paths only."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.save(path := Path(folder, "network.keras"))
+        return path.read_bytes()
 
 
 if __name__ == "__main__":
