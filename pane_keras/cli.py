@@ -184,6 +184,14 @@ def _add_evaluate(commands):
     add("--methods", metavar="A,B", help="methods to compare (default: all)")
     add("--experiments", metavar="A,B", help="experiments to run (default: all)")
     add("--samples", metavar="N", type=take.positive, default=1000, help="images at most (default: 1000)")
+    add(
+        "--limits",
+        metavar="NAME=N,..",
+        type=take.limits,
+        default={},
+        help="images at most for single methods or experiments (default: 100 for score-cam, smooth-grad and "
+        "class-sensitivity, 50 for randomisation)",
+    )
     add("--all-images", action="store_true", help="keep images whose predicted class is not their label")
     add("--classes", metavar="FILE", help="the class folders' names in the model's order (default: alphabetical)")
     add("--count", choices=("pixels", "elements", "both"), default="pixels", help="what a region's size counts")

@@ -31,6 +31,14 @@ def natural(text):
     return _whole(text, 0)
 
 
+def limits(text):
+    """Returns {name: whole number of at least 1} of a text such as "score-cam=20,randomisation=10"."""
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    if not all(equals and name.strip() for name, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected numbers such as score-cam=20. Received: {text!r}")
+    return {name.strip(): positive(number) for name, _, number in pairs}
+
+
 def joined(arguments):
     """Returns the arguments with "--offset -1,0,2" as "--offset=-1,0,2".
 

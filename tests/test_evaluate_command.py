@@ -93,6 +93,39 @@ def test_everything_is_written_and_a_second_run_computes_nothing(run, folder, tm
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_limits_of_methods_and_experiments(run, tmp_path):
+    chosen = ("--methods", "pos,random", "--experiments", "remove-salient,class-sensitivity", "--samples", 9)
+    limits = ("--limits", "pos=4,class-sensitivity=3")
+    code, _, err = run("digits.keras", "--data", "digits.npz", "--out", tmp_path, *chosen, *limits)
+    assert (code, err) == (0, "")
+    counts = {(row["experiment"], row["method"]): row["samples"] for row in rows(tmp_path)}
+    assert counts == {
+        ("remove-salient", "pos"): "4",
+        ("remove-salient", "random"): "9",
+        ("class-sensitivity", "pos"): "3",
+        ("class-sensitivity", "random"): "3",
+    }
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["limits"] == {"score-cam": 100, "smooth-grad": 100, "pos": 4}
+    assert settings["experiment_limits"] == {"class-sensitivity": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("score-cam", "expected numbers such as score-cam=20. Received: 'score-cam'"),
+        ("=3", "expected numbers such as score-cam=20. Received: '=3'"),
+        ("pos=0", "expected a whole number of at least 1. Received: '0'"),
+        ("poss=3", "--limits: no method or experiment is called 'poss'. Did you mean 'pos'"),
+        ("Randomization=3", "Did you mean 'randomisation'"),
+    ],
+)
+def test_limits_that_are_none(run, text, message):
+    code, _, err = run("digits.keras", "--data", "digits.npz", "--limits", text)
+    assert code == 2
+    assert message in err
+
+
 def test_the_numbers_are_those_of_the_metric(run, folder, tmp_path):
     """On every picture, so that the order in which they are drawn does not matter."""
     method = ("--methods", "pos+neg", "--experiments", "logit-salient", "--all-images")
@@ -168,7 +201,7 @@ DATA = ("digits.keras", "--data", "digits.npz")
     [
         (("missing.keras", "--data", "digits.npz"), "No model at 'missing.keras'"),
         (("digits.keras",), "the following arguments are required: --data"),
-        (("digits.keras", "--data", "nowhere"), "Expected a folder of pictures or a .npz file"),
+        (("digits.keras", "--data", "nowhere"), "Expected a folder of pictures, a .npz file, or one of cifar10"),
         (("digits.keras", "--data", "wrong.npz"), "Expected the array 'images'"),
         ((*DATA, "--methods", "grad-cat"), "No method is called 'grad-cat'. Did you mean 'grad-cam'"),
         ((*DATA, "--experiments", "remove"), "No experiment is called 'remove'"),

@@ -1,6 +1,7 @@
 """`pane-keras evaluate`: the experiments of the paper on a user's own model and pictures."""
 
 import dataclasses
+import difflib
 import io
 import json
 import sys
@@ -11,11 +12,12 @@ import numpy as np
 from pane_keras.commands.console import Console
 from pane_keras.commands.output import OutputFolder
 from pane_keras.commands.preprocessing import scale_and_offset
+from pane_keras.errors import InputError
 from pane_keras.evaluation.classifier import Classifier
 from pane_keras.evaluation.data import load_pictures, selected
-from pane_keras.evaluation.experiments import Options, chosen_experiments
+from pane_keras.evaluation.experiments import EXPERIMENTS, Options, chosen_experiments
 from pane_keras.evaluation.figures import FIGURES, draw
-from pane_keras.evaluation.methods import chosen
+from pane_keras.evaluation.methods import chosen, methods
 from pane_keras.evaluation.page import page, verdicts
 from pane_keras.evaluation.runner import evaluate
 from pane_keras.evaluation.tables import csv_text, tables
@@ -74,9 +76,24 @@ def _options(arguments):
     chosen(arguments.methods)
     chosen_experiments(arguments.experiments)
     counts = ("pixels", "elements") if arguments.count == "both" else (arguments.count,)
-    return Options(
-        arguments.methods, arguments.experiments, counts, batch_size=arguments.batch_size, seed=arguments.seed
+    own = {"batch_size": arguments.batch_size, "seed": arguments.seed, **_limits(arguments.limits)}
+    return Options(arguments.methods, arguments.experiments, counts, **own)
+
+
+def _limits(given):
+    """The limits of methods, beside those they have, and the limits of experiments."""
+    known = list(methods())
+    for name in [name for name in given if name not in (*known, *EXPERIMENTS)]:
+        close = difflib.get_close_matches(name.lower(), [*known, *EXPERIMENTS], n=3)
+        hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+        raise InputError(
+            f"--limits: no method or experiment is called {name!r}.{hint} The methods: {', '.join(known)}. "
+            f"The experiments: {', '.join(EXPERIMENTS)}."
+        )
+    of_methods, of_experiments = (
+        {name: given[name] for name in names if name in given} for names in (known, EXPERIMENTS)
     )
+    return {"limits": {**Options().limits, **of_methods}, "experiment_limits": of_experiments}
 
 
 def _or(given, otherwise):
