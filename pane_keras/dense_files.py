@@ -15,6 +15,7 @@ from pane_keras.dense import DenseExcitation
 from pane_keras.errors import SaveError
 from pane_keras.files import claim_folder, refuse_other_settings, saving
 from pane_keras.maps import map_of
+from pane_keras.sizes import size
 
 _COEFFICIENTS, _SCALES = ("positive", "negative", "sum"), ("log2_scale", "sum_log2_scale")
 _SETTINGS, _DONE = "pair.json", "done.npy"
@@ -103,11 +104,11 @@ class _Folder:
         np.lib.format.open_memmap(self.path / _DONE, "w+", bool, (self._units,))
 
     def _refuse_full_disk(self):
-        size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self._shapes.values())
+        needed = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self._shapes.values())
         free = shutil.disk_usage(self.path).free
-        if size > free:
+        if needed > free:
             raise SaveError(
-                f"The dense pair takes {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free where "
+                f"The dense pair takes {size(needed)}, and {size(free)} are free where "
                 f"{str(self.path)!r} lies. Choose another disk, or ask for map(), effect() or channels()."
             )
 

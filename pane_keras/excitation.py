@@ -22,6 +22,7 @@ from pane_keras.maps import ExcitationMap, joined_maps, map_of
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
 from pane_keras.selection import Selection, closing_of
+from pane_keras.sizes import size
 from pane_keras.types import Tensor
 
 SHARE_OF_MEMORY = 0.25
@@ -223,11 +224,11 @@ class Excitation:
         return joined_maps([map_of(sweep(rows[p.start : p.stop], split_below), several, **words) for p in parts])
 
     def _refuse_maps(self, count, shape):
-        size, free = self._bytes(count, *shape), backend.device_memory()
-        if count > 1 and size > free:
+        needed, free = self._bytes(count, *shape), backend.device_memory()
+        if count > 1 and needed > free:
             raise DenseSizeError(
-                f"{count} maps of shape {shape} between {self.source!r} and {self.target!r} take {size / 2**30:.3g} "
-                f"GiB, and {free / 2**30:.3g} GiB are free. Ask for fewer at a time, for channels(), or for "
+                f"{count} maps of shape {shape} between {self.source!r} and {self.target!r} take {size(needed)}, "
+                f"and {size(free)} are free. Ask for fewer at a time, for channels(), or for "
                 "dense(out=...), which writes to files."
             )
 
@@ -243,12 +244,12 @@ class Excitation:
 
     def refuse_size(self, max_bytes=None):
         """Raises DenseSizeError where the dense result is larger than `max_bytes`, or than its share of free memory."""
-        limit, size = _limit(max_bytes), self.dense_bytes
+        limit, needed = _limit(max_bytes), self.dense_bytes
         shape = (backend.static_size(self.signal.shape[0]), *self.target_shape, *self.source_shape)
-        if size > limit:
+        if needed > limit:
             raise DenseSizeError(
                 f"The dense pair {self.source!r} -> {self.target!r} has positive, negative and sum of shape {shape}: "
-                f"{size / 2**30:.3g} GiB, over the limit of {limit / 2**30:.3g} GiB. Ask for map(target=...), "
+                f"{size(needed)}, over the limit of {size(limit)}. Ask for map(target=...), "
                 "effect(source=...) or channels(), write it to files with out=..., or raise max_bytes."
             )
 

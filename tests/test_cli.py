@@ -336,7 +336,10 @@ EXPLAIN = ("explain", "plain.keras", "fits.png")
         (("explain", "plain.keras", "text.png"), "'text.png' is not a picture that can be read"),
         (("explain", "plain.keras", "cut.png"), "'cut.png' is not a picture that can be read"),
         (("explain", "plain.keras", "plain.keras"), "'plain.keras' is not a picture that can be read"),
-        (("explain", "two_inputs.keras", "fits.png"), "explain takes a model of one picture"),
+        (
+            ("explain", "two_inputs.keras", "fits.png"),
+            "Expected a model of one picture, (batch, height",
+        ),
         (("explain", "two_outputs.keras", "fits.png"), "has the outputs ['kind', 'size']: say with --layer"),
         (("explain", "five_channels.keras", "fits.png"), "Pictures have 1, 3 or 4 channels. The model expects 5"),
         ((*EXPLAIN, "--target", "3"), "Class 3 lies outside 'logits', which has 3 classes: 0 to 2"),

@@ -454,7 +454,7 @@ def test_a_disk_that_is_too_small(monkeypatch, blocks, tmp_path):
     size, usage = 2 * 9 * (3 * 6 + 2) * 4, shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size - 1))
     with pytest.raises(
-        SaveError, match=r"takes .* GiB, and .* GiB are free where '.*pair\.part' lies\. Choose another"
+        SaveError, match=r"takes .* [KMG]iB, and .* [KMG]?i?B are free where '.*pair\.part' lies\. Choose another"
     ):
         write(stacked(), tmp_path / "pair")
     assert blocks == []

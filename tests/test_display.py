@@ -15,7 +15,7 @@ from pane_keras.check import Report
 from pane_keras.diagnosis import Diagnosis
 from pane_keras.display import traces
 from pane_keras.display.pairs import Rows
-from pane_keras.display.tables import Share, Table, note, number, size
+from pane_keras.display.tables import Share, Table, note, number
 from pane_keras.testing import true_values
 
 ODD = 'a<b>&"'
@@ -86,13 +86,6 @@ def test_a_share_is_a_percentage_and_a_bar():
     assert [Share.of(value) for value in (0.634, 1.0, 0, None, np.nan)] == ["63%", "100%", "0%", "", ""]
     spans = [span.get("style") for span in parsed(Table(("",), ((Share.of(0.634),),)).html()).iter("span")]
     assert "width:63.4%" in spans[1]
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(12, "12 B"), (2048, "2 KiB"), (3 * 2**20, "3 MiB"), (2**33, "8 GiB"), (2**60, "1.05e+06 TiB")]
-)
-def test_sizes_in_words(count, words):
-    assert size(count) == words
 
 
 def test_long_counts_are_rounded():

@@ -10,6 +10,7 @@ from keras import layers
 
 from pane_keras import ExcitationMap, contraction, linear_operand, single_operand, wrap
 from pane_keras.errors import DenseSizeError
+from pane_keras.sizes import size as in_words
 
 
 @pytest.fixture
@@ -227,7 +228,7 @@ def test_a_dense_pair_over_the_limit_is_refused(trace):
     text = str(caught.value)
     assert "'stem' -> 'side'" in text
     assert "(2, 6, 6, 3, 6, 6, 4)" in text
-    assert f"{size / 2**30:.3g} GiB" in text
+    assert f"(2, 6, 6, 3, 6, 6, 4): {in_words(size)}, over the limit of {in_words(size - 1)}." in text
     assert "map(target=...), effect(source=...) or channels()" in text
     assert isinstance(caught.value, MemoryError)
     assert tuple(pair.dense(max_bytes=size).sum.shape) == (2, 6, 6, 3, 6, 6, 4)
@@ -243,7 +244,7 @@ def test_a_refusal_runs_nothing(trace, monkeypatch):
 
 def test_the_default_limit_is_a_share_of_the_free_memory(trace, monkeypatch):
     monkeypatch.setattr("pane_keras.backend.device_memory", lambda: 2**16)
-    with pytest.raises(DenseSizeError, match="GiB, over the limit of"):
+    with pytest.raises(DenseSizeError, match=r"KiB, over the limit of 16 KiB\."):
         trace.between("input", "stem").dense()
     assert np.any(trace.between("pool", "scores").dense().positive)
 

@@ -17,6 +17,7 @@ from pane_keras.composition import Composition
 from pane_keras.dense import folded
 from pane_keras.errors import DenseSizeError
 from pane_keras.planner import MIDDLE, SOURCE, TARGET
+from pane_keras.sizes import size as in_words
 from pane_keras.testing import channels, dense_network
 
 # A sweep of other rows beside a row may round its sums in another order.
@@ -272,8 +273,9 @@ def test_maps_that_would_not_fit_are_refused_before_any_sweep(trace, monkeypatch
     size = 3 * 5 * BATCH * math.prod(over) * 4
     memory(monkeypatch, size - 1)
     message = (
-        rf"5 maps of shape \({', '.join(map(str, over))},?\) between '{pair.source}' and '{pair.target}' take .* GiB, "
-        r"and .* GiB are free\. Ask for fewer at a time, for channels\(\), or for dense\(out=\.\.\.\), which writes to "
+        rf"5 maps of shape \({', '.join(map(str, over))},?\) between '{pair.source}' and '{pair.target}' take "
+        rf"{in_words(size)}, and {in_words(size - 1)} are free\. Ask for fewer at a time, for channels\(\), or for "
+        r"dense\(out=\.\.\.\), which writes to "
     )
     with pytest.raises(DenseSizeError, match=message):
         ask(query, SELECTIONS[kind](shape))
@@ -292,7 +294,7 @@ def test_one_map_is_never_refused(trace, monkeypatch, kind):
 def test_the_sizes_are_stated(trace, monkeypatch):
     memory(monkeypatch, 2**29)
     monkeypatch.setattr(excitation.Excitation, "_bytes", lambda self, *shape: 3 * 2**30)
-    with pytest.raises(MemoryError, match=r"take 3 GiB, and 0\.5 GiB are free"):
+    with pytest.raises(MemoryError, match=r"take 3 GiB, and 512 MiB are free"):
         trace.between("input", "added").map(units_of((4, 3, 4)))
 
 

@@ -42,7 +42,7 @@ def picture_input(pane):
     shapes = [tuple(spec.shape) for spec in pane.graph.specs]
     if len(shapes) != 1 or len(shapes[0]) not in (3, 4):
         raise InputError(
-            "explain takes a model of one picture, (batch, height, width, channels). Received inputs: "
+            "Expected a model of one picture, (batch, height, width, channels). Received inputs: "
             f"{', '.join(map(str, shapes))}."
         )
     _, *shape = shapes[0]

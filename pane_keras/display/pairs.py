@@ -3,8 +3,9 @@
 import numpy as np
 
 from pane_keras import backend
-from pane_keras.display.tables import Table, counted, note, number, page, size, title
+from pane_keras.display.tables import Table, counted, note, number, page, title
 from pane_keras.record import Gone
+from pane_keras.sizes import size
 
 STRONGEST = 6
 """Pairs of channels that are shown."""

@@ -112,15 +112,6 @@ def counted(count, word):
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def size(count):
-    """Returns a number of bytes in words."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return None
-
-
 def _folded(rows, limit):
     if limit is None or len(rows) <= limit:
         return rows, 0, ()
