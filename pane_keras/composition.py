@@ -72,7 +72,7 @@ class Composition:
     @property
     def work(self):
         """Multiply-adds of one row, of both channels, over all edges."""
-        return sum(operand.work for *_, operand in self._edges)
+        return sum(operand.work for operand in self.operands)
 
     def alive(self, units):
         """Returns which flat units of the target, in each sample, its first stage does not make a zero excitation.
@@ -95,16 +95,25 @@ class Composition:
             if not operand.keeps_units:
                 return operand.picked_work
 
+    @property
+    def operands(self):
+        """The operands of all edges, in topological order."""
+        return [operand for *_, operand in self._edges]
+
+    @property
+    def leaving(self):
+        """The operands of each chain that ends at the target, from source to target."""
+        return [chain.operands for chain in self.chains if chain.target == self.target]
+
     def tensors(self):
         """Yields the signals and the kernels of all edges: what their coefficients are made of."""
-        for *_, operand in self._edges:
+        for operand in self.operands:
             yield from (operand.x, operand.out, *operand.kernels)
 
     @property
     def widest(self):
         """Entries of the largest signal on the way, over the whole batch."""
-        operands = [operand for *_, operand in self._edges]
-        return max((entries(signal) for operand in operands for signal in (operand.x, operand.out)), default=0)
+        return max((entries(signal) for operand in self.operands for signal in (operand.x, operand.out)), default=0)
 
     def waists(self):
         """Yields (slot, work above, work below) of the slots between the ends that every path runs through.

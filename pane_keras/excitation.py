@@ -18,10 +18,11 @@ from pane_keras.dense_files import stream_dense
 from pane_keras.display.pairs import pair_html
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import ExcitationMap, joined_maps, map_of
+from pane_keras.maps import ExcitationMap, in_order, joined_maps, map_of
+from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
-from pane_keras.selection import Selection, closing_of
+from pane_keras.selection import Selection, UnitRows, closing_of
 from pane_keras.sizes import size
 from pane_keras.types import Tensor
 
@@ -218,10 +219,17 @@ class Excitation:
 
     def _maps(self, sweep, rows, several, shape, split_below, words):
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
-        count = rows.shape[0]
-        self._refuse_maps(count, shape)
-        parts = portions(count, self.composition(split_below))
-        return joined_maps([map_of(sweep(rows[p.start : p.stop], split_below), several, **words) for p in parts])
+        self._refuse_maps(rows.shape[0], shape)
+        parts = self._portions(sweep, rows, split_below)
+        maps = joined_maps([map_of(sweep(rows[part], split_below), several, **words) for part in parts])
+        return maps if all(isinstance(part, slice) for part in parts) else in_order(maps, np.concatenate(parts))
+
+    def _portions(self, sweep, rows, split_below):
+        """Slices of the rows, or arrays of row numbers where neighbours are swept together."""
+        composition = self.composition(split_below)
+        if isinstance(rows, UnitRows) and sweep == self.pull and len(rows.flat) > 1:
+            return in_groups(rows.flat, self.target_shape, composition)
+        return [slice(part.start, part.stop) for part in portions(rows.shape[0], composition)]
 
     def _refuse_maps(self, count, shape):
         needed, free = self._bytes(count, *shape), backend.device_memory()

@@ -78,12 +78,13 @@ class LinearOperand(Operand):
             gain=self.gain + gain,
         )
 
+    def reach(self, window):
+        return None if self.local is None else self._at(window)[2]
+
     def within(self, window):
-        if self.local is None:
-            return None
-        forward, transpose, inner = self.local(self.in_shape[:-1], self.out_shape[:-1], window)
+        forward, transpose, inner = self._at(window)
         x, out = inner.cut(self.x), window.cut(self.out)
-        return replace(self, x=x, out=out, forward=forward, transpose=transpose, pick=None, local=None), inner
+        return replace(self, x=x, out=out, forward=forward, transpose=transpose, pick=None, local=None)
 
     def apply(self, rows):
         """Returns W rows for rows (rows * batch, *in), without masks."""
@@ -95,6 +96,9 @@ class LinearOperand(Operand):
         elementary = self.elementary or self._dense_factors
         signs = self._sign_factors() if split else [self._zero_factor()]
         return [*elementary(kernel, self.in_shape, self.out_shape), *signs]
+
+    def _at(self, window):
+        return self.local(self.in_shape[:-1], self.out_shape[:-1], window)
 
     def _sign_factors(self):
         out_axes = ("b", *axes_of("out", len(self.out_shape)))

@@ -136,6 +136,14 @@ def joined_maps(maps):
     return replace(maps[0], **parts)
 
 
+def in_order(maps, numbers):
+    """Returns maps (batch, n, *shape) of the units 0 ... n - 1, where `numbers` says which unit each of them is of."""
+    if (np.diff(numbers) > 0).all():
+        return maps
+    back = np.argsort(numbers)
+    return replace(maps, **{name: ops.take(getattr(maps, name), back, axis=1) for name in _COEFFICIENTS})
+
+
 def _batch_first(tensor, rows, several):
     if not several:
         return tensor

@@ -73,12 +73,13 @@ class Operand(ABC):
         """Multiply-adds of one row, of both channels; passes over memory count as so many."""
         return _PASSES * (math.prod(self.in_shape) + math.prod(self.out_shape))
 
-    def within(self, window):
-        """Returns (operand, window of the input) restricted to a `Window` of the output, or None where it is not local.
-
-        Outputs in the window depend on inputs in the other window only.
-        """
+    def reach(self, window):
+        """Returns the `Window` of the input that a `Window` of the output depends on, or None where it is not local."""
         del window
+
+    def within(self, window):
+        """Returns the operand restricted to a `Window` of the output, and of the input to what that reaches."""
+        raise NotImplementedError(f"{self.kind} of layer {self.name!r} is not local")
 
     @property
     def kernels(self):

@@ -22,7 +22,12 @@ def portions(count, composition):
 
 def rows_at_a_time(composition):
     """Returns how many rows a sweep carries at most."""
-    return max(1, min(MOST_ROWS, ENTRIES // max(composition.widest, 1)))
+    return rows_in(composition.widest)
+
+
+def rows_in(widest):
+    """Returns how many rows a sweep carries whose widest layer has so many entries."""
+    return max(1, min(MOST_ROWS, int(ENTRIES // max(widest, 1))))
 
 
 def in_blocks(count, size):

@@ -15,23 +15,39 @@ def narrowed(block, operands, window):
         operands: Of a chain, from the source to the target.
         window: `Window` of the target's space.
     """
-    below, within, reached = list(operands), [], window
-    while below and not reached.covers(below[-1].out_shape[:-1]):
-        found = below[-1].within(reached)
-        if found is None:
-            break
-        operand, reached = found
-        within.insert(0, operand)
-        below.pop()
-    # A window around nothing but signs and masks would cost more than it spares.
-    if not any(isinstance(operand, LinearOperand) for operand in within):
+    below, steps = reached(operands, window)
+    if not steps:
         return block, operands
+    within, inner = [operand.within(outer) for operand, outer, _ in reversed(steps)], steps[-1][2]
     full = operands[len(below)].x
-    if not reached.covers(full.shape[1:-1]):
+    if not inner.covers(full.shape[1:-1]):
         name, kind = within[0].name, "receptive field"
-        below.append(WindowOperand(name=name, kind=kind, x=full, out=within[0].x, window=reached))
+        below.append(WindowOperand(name=name, kind=kind, x=full, out=within[0].x, window=inner))
     cut = block.each(lambda t: t.grown(window.cut(t.mantissa), 0))
     return cut, (*below, *within)
+
+
+def reached(operands, window):
+    """Returns (the operands below, steps): what a window of the target can reach, as far down as that is known.
+
+    Args:
+        operands: Of a chain, from the source to the target.
+        window: `Window` of the target's space.
+
+    Returns:
+        A list of the operands that are swept as a whole, and from the target down (operand, window of its output,
+        window of its input).
+    """
+    below, steps = list(operands), []
+    while below and not window.covers(below[-1].out_shape[:-1]):
+        inner = below[-1].reach(window)
+        if inner is None:
+            break
+        steps.append((below.pop(), window, inner))
+        window = inner
+    # A window around nothing but signs and masks would cost more than it spares.
+    narrow = any(isinstance(operand, LinearOperand) for operand, *_ in steps)
+    return (below, steps) if narrow else (list(operands), [])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,18 +120,22 @@ class UnitRows:
     Args:
         flat: Array (n,) of flat indices of units.
         tensor: The layer's output, (batch, *shape).
+
+    Attributes:
+        flat: As given.
+        shape: Of the rows as a tensor.
     """
 
     def __init__(self, flat, tensor):
-        self._flat, self._tensor = flat, tensor
+        self.flat, self._tensor = flat, tensor
         self.shape = (len(flat), *tensor.shape)
 
     def __getitem__(self, part):
-        return UnitRows(self._flat[part], self._tensor)
+        return UnitRows(self.flat[part], self._tensor)
 
     def closing(self):
         """Returns (weights, units): the rows as a tensor, and the flat index of the unit that each selects."""
-        return one_hot_rows(self._flat, self._tensor), self._flat
+        return one_hot_rows(self.flat, self._tensor), self.flat
 
 
 def closing_of(rows):

@@ -70,12 +70,13 @@ class ElementwiseOperand(SingleOperand):
     def keeps_units(self):
         return self.in_shape == self.out_shape
 
+    def reach(self, window):
+        return window if self.in_shape == self.out_shape else None
+
     def within(self, window):
-        if self.in_shape != self.out_shape:
-            return None
         coefficient = self.multiplier()(ops.ones_like(self.x), 1)
         multiplier = lambda: lambda t, rows: backend.multiply_rows(t, window.cut(coefficient), rows)  # noqa: E731
-        return replace(self, x=window.cut(self.x), out=window.cut(self.out), multiplier=multiplier), window
+        return replace(self, x=window.cut(self.x), out=window.cut(self.out), multiplier=multiplier)
 
     def as_mask(self):
         """Returns the operand with c = 1: what is left when a neighbour takes c over."""
@@ -112,12 +113,13 @@ class SelectionOperand(SingleOperand):
     index: Callable
     stencil: object = None
 
+    def reach(self, window):
+        return None if self.stencil is None else self.stencil.reached(window, self.in_shape[:-1])[0]
+
     def within(self, window):
-        if self.stencil is None:
-            return None
-        inner, _ = self.stencil.reached(window, self.in_shape[:-1])
+        inner = self.reach(window)
         index = lambda: _moved(window.cut(self.index()), self.in_shape, inner)  # noqa: E731
-        return replace(self, x=inner.cut(self.x), out=window.cut(self.out), index=index, stencil=None), inner
+        return replace(self, x=inner.cut(self.x), out=window.cut(self.out), index=index, stencil=None)
 
     def factors(self, difference=False):
         def chosen():

@@ -63,7 +63,7 @@ def test_memory_of_many_units_does_not_grow_beyond_the_result(monkeypatch):
     pane = pane_keras.wrap(filled(x, layers.Dense(1)(layers.Flatten()(y))))
     pair = pane.trace(draw(2, 16, 16, 2)).between("input", "target")
     pair.map([(0, 0, 0)]), pair.map([(0, 0, 0)])  # what repeated queries keep is there before anything is counted
-    monkeypatch.setattr("pane_keras.portions.ENTRIES", 8 * pair.composition().widest)
+    monkeypatch.setattr("pane_keras.portions.MOST_ROWS", 8)
     units = list(np.ndindex(*pair.target_shape))
     beyond = {n: peak_beyond_result(monkeypatch, pair.map, units[:n], pair.composition()) for n in (8, 64)}
     few, rows = beyond[8]
