@@ -1,28 +1,28 @@
 """Maps of many images: batched, prefetched, with a progress bar, and written so that nothing is lost."""
 
-import hashlib
 import pathlib
-import re
 
 import numpy as np
+from keras import tree
 from tqdm.auto import tqdm
 
 from pane_keras import backend
-from pane_keras.errors import InputError
+from pane_keras.errors import InputError, SaveError
 from pane_keras.files import claim_folder, written
+from pane_keras.fingerprints import digest
 
 _PARTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
-_SETTINGS = "explained.json"
+_SETTINGS, _DIGEST = "explained.json", "inputs_sha256"
 
 
-def explained(explain, data, batch_size, done=(), progress=True):
-    """Yields (number, maps, number of samples) for each batch of `data`; no maps where they are done already.
+def explained(explain, data, batch_size, done=lambda number, inputs: False, progress=True):
+    """Yields (number, inputs, maps, number of samples) for each batch of `data`; no maps where they are done already.
 
     Args:
         explain: Function of a batch of inputs -> maps.
         data: An array, a list of arrays, or a `tf.data.Dataset` of inputs or of (inputs, anything).
         batch_size: Samples a batch; None for a dataset that is batched already.
-        done: Numbers of the batches that are done.
+        done: Function (number, inputs) of a batch -> whether it is done.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -35,7 +35,7 @@ def explained(explain, data, batch_size, done=(), progress=True):
     if batches is None:
         raise InputError(f"Expected an array or a tf.data.Dataset. Received: {type(data).__name__}.")
     for number, (inputs, count) in enumerate(tqdm(batches, total=total, disable=not progress, unit="batch")):
-        yield number, None if number in done else explain(inputs), count
+        yield number, inputs, None if done(number, inputs) else explain(inputs), count
 
 
 class MapFolder:
@@ -56,15 +56,26 @@ class MapFolder:
         self.path = pathlib.Path(path)
         claim_folder(self.path / _SETTINGS, settings)
 
-    @property
-    def done(self):
-        """Numbers of the batches that are there."""
-        names = (re.fullmatch(r"maps_(\d+)\.npz", path.name) for path in self.path.iterdir())
-        return {int(name[1]) for name in names if name}
+    def done(self, number, inputs):
+        """Returns whether the maps of a batch are there.
 
-    def save(self, number, maps, count):
+        Raises:
+            SaveError: They are those of other inputs.
+        """
+        path = self._path(number)
+        if not path.exists():
+            return False
+        with np.load(path) as file:
+            kept = str(file[_DIGEST])
+        if kept != _digest_of(inputs):
+            raise SaveError(
+                f"The file {str(path)!r} holds the maps of other inputs. Choose another folder, or remove it first."
+            )
+        return True
+
+    def save(self, number, inputs, maps, count):
         """Writes the first `count` samples of a batch, unless its maps are None, and returns the path of its file."""
-        path = self.path / f"maps_{number:05d}.npz"
+        path = self._path(number)
         if maps is None:
             return path
         named = first_samples(maps if isinstance(maps, dict) else {"": maps}, count)
@@ -73,7 +84,15 @@ class MapFolder:
             for name, one in named.items()
             for part in _PARTS
         }
+        arrays[_DIGEST] = np.array(_digest_of(inputs))
         return written(path, lambda file: np.savez_compressed(file, **arrays))
+
+    def _path(self, number):
+        return self.path / f"maps_{number:05d}.npz"
+
+
+def _digest_of(inputs):
+    return digest(np.asarray(leaf) for leaf in tree.flatten(inputs))
 
 
 def first_samples(maps, count):
@@ -81,21 +100,3 @@ def first_samples(maps, count):
     if isinstance(maps, dict):
         return {name: first_samples(one, count) for name, one in maps.items()}
     return maps if maps.sum.shape[0] == count else maps.samples(slice(count))
-
-
-def fingerprint(model, data, **settings):
-    """Returns what maps depend on: the settings, with a digest of the model's weights and of the ends of the data.
-
-    Keras counts unnamed models up within a process, so the number at the end of a name says nothing.
-    """
-    name = re.sub(r"_\d+$", "", model.name)
-    shapes, ends = backend.ends(data)
-    weights = _digest(variable.numpy() for variable in model.weights)
-    return {"model": name, "weights": weights, "shapes": shapes, "data": _digest(ends), **settings}
-
-
-def _digest(arrays):
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

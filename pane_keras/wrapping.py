@@ -15,13 +15,14 @@ from pane_keras.composite import emit_call, live_calls
 from pane_keras.display.models import pane_html, pane_text
 from pane_keras.errors import ModelError, ReadOnlyError, SaveError
 from pane_keras.excitation_layer import ExcitationLayer
+from pane_keras.fingerprints import fingerprint
 from pane_keras.inputs import prepare_inputs, refuse_nonfinite_outputs
 from pane_keras.maps import ExcitationMap
 from pane_keras.masks import masks_of
 from pane_keras.model_report import treatments_of
 from pane_keras.reading import is_nested, read_graph
 from pane_keras.record import Record
-from pane_keras.throughput import MapFolder, explained, fingerprint, first_samples
+from pane_keras.throughput import MapFolder, explained, first_samples
 from pane_keras.trace import Emitted, Trace
 
 
@@ -131,6 +132,8 @@ class PaneModel(keras.Model):
     ) -> Iterator[Any]:
         """Yields the maps of many images batch by batch, from the compiled function of `explain`.
 
+        Nothing is computed or written before it is iterated over: `for maps in ...`, or `list(...)` of the paths.
+
         Args:
             data: An array, a list of arrays for a model with several inputs, or a `tf.data.Dataset` of samples, or of
                 (samples, labels), of which the labels are left out.
@@ -149,13 +152,13 @@ class PaneModel(keras.Model):
         """
         explain = lambda inputs: self.explain(inputs, target, **how)  # noqa: E731
         if out is None:
-            for _, maps, count in explained(explain, data, batch_size, (), progress):
+            for *_, maps, count in explained(explain, data, batch_size, progress=progress):
                 yield first_samples(maps, count)
             return
         asked = {"target": target, "batch_size": batch_size, "output": None, "split_below": None, "xla": False, **how}
         folder = MapFolder(out, fingerprint(self.model, data, **asked))
-        for number, maps, count in explained(explain, data, batch_size, folder.done, progress):
-            yield folder.save(number, maps, count)
+        for batch in explained(explain, data, batch_size, folder.done, progress):
+            yield folder.save(*batch)
 
     def _run(self, tensors):
         """Runs the forward pass on tensors, one for each input, and returns its `Trace`."""

@@ -194,9 +194,14 @@ def test_more_methods_may_be_asked_for_later(tmp_path):
     ids=str,
 )
 def test_results_of_something_else_are_refused(tmp_path, other):
-    run(tmp_path, methods="random", only="remove-salient")
+    run(tmp_path, methods="random", only="remove-salient", targets=1)
     with pytest.raises(SaveError, match="holds results of another model, data or settings"):
-        run(tmp_path, methods="random", only="remove-salient", **{"model": classifier(), **other})
+        run(
+            tmp_path,
+            methods="random",
+            only="remove-salient",
+            **{"model": classifier(), "targets": 1, **other},
+        )
 
 
 def test_slow_methods_and_experiments_run_on_fewer_samples(tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ def test_files_are_whole_and_named(pane, x, tmp_path):
     assert names(folder) == FILES
     for path, maps in zip(paths, explain(pane, x, target=1)):
         with np.load(path) as arrays:
-            assert set(arrays) == set(PARTS)
+            assert set(arrays) == {*PARTS, "inputs_sha256"}
             for part in PARTS:
                 np.testing.assert_array_equal(arrays[part], getattr(maps, part))
 
@@ -182,7 +182,8 @@ def test_several_inputs_are_in_one_file(two_inputs, inputs_for, tmp_path):
     first, _ = pane.explain_dataset(arrays, 1, batch_size=2, out=str(tmp_path), progress=False)
     expected = pane.explain([a[:2] for a in arrays], 1)
     with np.load(first) as found:
-        assert set(found) == {f"{name}/{part}" for name in ("left", "right") for part in PARTS}
+        parts = {f"{name}/{part}" for name in ("left", "right") for part in PARTS}
+        assert set(found) == {*parts, "inputs_sha256"}
         for name in ("left", "right"):
             np.testing.assert_array_equal(found[f"{name}/sum"], expected[name].sum)
 
@@ -198,7 +199,7 @@ def test_finished_files_are_kept(pane, x, computed, tmp_path, make):
     assert names(tmp_path) == FILES
     for path, content in zip(paths, before):
         with np.load(path) as again:
-            assert set(again) == set(PARTS)
+            assert set(again) == {*PARTS, "inputs_sha256"}
         assert path == paths[1] or path.read_bytes() == content
 
 
@@ -233,6 +234,38 @@ def test_a_folder_of_other_maps_is_refused(pane, x, tmp_path, other):
     with pytest.raises(SaveError, match="holds results of another model, data or settings"):
         explain(pane, data, out=tmp_path, **how)
     assert names(tmp_path) == FILES
+
+
+def test_a_sample_in_the_middle_that_changed_is_noticed(pane, x, tmp_path):
+    explain(pane, x, target=1, out=tmp_path)
+    other = np.array(x)
+    other[len(x) // 2] *= 2
+    with pytest.raises(SaveError, match=r"maps_00001\.npz' holds the maps of other inputs\. Choose another folder"):
+        explain(pane, other, target=1, out=tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"activation": "tanh"}, {"strides": 2}])
+def test_another_architecture_with_the_same_weights_is_refused(x, tmp_path, change):
+    def model(**how):
+        inputs = keras.Input((8, 8, 2))
+        y = layers.Conv2D(3, 3, padding="same", name="conv", **how)(inputs)
+        return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(y)), name="net")
+
+    first, other = model(), model(**change)
+    other.set_weights(first.get_weights())
+    pictures = np.ones((2, 8, 8, 2), "float32")
+    explain(pane_keras.wrap(first), pictures, out=tmp_path, output=None)
+    with pytest.raises(SaveError, match="holds results of another model, data or settings"):
+        explain(pane_keras.wrap(other), pictures, out=tmp_path, output=None)
+
+
+def test_a_model_that_was_saved_and_loaded_finds_its_folder(computed, tmp_path):
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), alpha=0.35, classes=3)
+    model.save(tmp_path / "net.keras")
+    pictures = np.ones((1, 32, 32, 3), "float32")
+    for one in (model, keras.saving.load_model(tmp_path / "net.keras")):
+        explain(pane_keras.wrap(one), pictures, out=tmp_path / "maps", output=None)
+    assert len(computed) == 1
 
 
 def test_a_folder_of_another_dataset_is_refused(pane, x, tmp_path):

@@ -23,7 +23,7 @@ from pane_keras.evaluation.methods import Explainers, chosen
 from pane_keras.evaluation.methods import methods as all_methods
 from pane_keras.evaluation.ranking import COUNT, Ranking
 from pane_keras.files import claim_folder, written
-from pane_keras.throughput import fingerprint
+from pane_keras.fingerprints import fingerprint
 from pane_keras.version import __version__
 from pane_keras.wrapping import PaneModel
 
