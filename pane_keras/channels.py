@@ -10,6 +10,7 @@ from pane_keras import backend
 from pane_keras.dense import joined, transposed
 from pane_keras.display.pairs import Rows, channels_html, channels_text
 from pane_keras.errors import TargetError
+from pane_keras.indices import checked_channel, is_int
 from pane_keras.maps import map_of
 from pane_keras.portions import in_blocks, rows_at_a_time
 from pane_keras.scaled import BITS, Scaled, normalized
@@ -17,7 +18,7 @@ from pane_keras.selection import Selection
 from pane_keras.types import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChannelExcitation:
     """The channel-to-channel excitation of a pair.
 
@@ -60,14 +61,11 @@ class ChannelExcitation:
         count = values["sum"].shape[0]
         if channel is None:
             channel = int(np.argmax(np.abs(values["sum"]).max(axis=1)))
-        if not -count <= channel < count:
-            raise TargetError(
-                f"Layer {self.target!r} has the channels 0 to {count - 1}. Received: channel={channel!r}."
-            )
+        channel = checked_channel(channel, count, self.target)
         order = np.argsort(values["sum"][channel], kind="stable")
         chosen = [s for s in order[::-1][:k] if values["sum"][channel, s] > 0]
         chosen += [s for s in order[:k] if values["sum"][channel, s] < 0]
-        rows = [{"target": channel % count, "source": int(s), **{n: float(v[channel, s]) for n, v in values.items()}}
+        rows = [{"target": channel, "source": int(s), **{n: float(v[channel, s]) for n, v in values.items()}}
                 for s in chosen]  # fmt: skip
         return _table(rows)
 
@@ -79,7 +77,7 @@ class ChannelExcitation:
 
     def _true(self, name, sample):
         mantissa = np.asarray(getattr(self, name))
-        if not -len(mantissa) <= sample < len(mantissa):
+        if not is_int(sample) or not -len(mantissa) <= sample < len(mantissa):
             raise TargetError(f"The trace has the samples 0 to {len(mantissa) - 1}. Received: sample={sample!r}.")
         scale = np.asarray(self.sum_log2_scale if name == "sum" else self.log2_scale)[sample]
         return np.ldexp(mantissa[sample].astype("float64"), scale[:, None])

@@ -69,9 +69,8 @@ def check_record(record, inputs, targets):
     """
     facts = local_facts(record, record.stages)
     end = float(np.max([_end_to_end(record, inputs, target) for target in targets]))
-    double = "float64" in str(record.slots[0].value.dtype)
     residuals, shares = ({name: getattr(one, word) for name, one in facts.items()} for word in LocalFacts._fields)
-    return Report(residuals, end, 1e-11 if double else 1e-4, shares)
+    return Report(residuals, end, 1e-11 if record.dtype == "float64" else 1e-4, shares)
 
 
 def local_facts(record, stages):

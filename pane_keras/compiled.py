@@ -35,15 +35,15 @@ class Explainer:
             return self._run(tensors).saliency(target, output=output, split_below=split_below)  # says what is wrong
         key = (output, split_below, xla, target is None)
         explanation = self._functions.setdefault(key, _Explanation(self._run, output, split_below, xla))
-        maps = explanation(tensors, target)
-        if not all(bool(ops.all(ops.isfinite(m.sum))) for m in maps.values()):
+        maps, finite = explanation(tensors, target)
+        if not backend.is_symbolic(finite) and not bool(finite):
             # The eager pass sweeps with care, or says what is not finite.
             return self._run(tensors).saliency(target, output=output, split_below=split_below)
         return maps if explanation.several else next(iter(maps.values()))
 
 
 class _Explanation:
-    """One compiled function: tensors and classes in, the parts of the maps out, by the name of the input.
+    """One compiled function: tensors and classes in; maps by the name of the input out, and whether all is finite.
 
     Attributes:
         several: Whether the model has several inputs.
@@ -55,28 +55,35 @@ class _Explanation:
 
     def __call__(self, tensors, target):
         batch = tensors[0].shape[0]
-        given = () if target is None else (_one_each(target, batch),)
-        parts = self._function(list(tensors), *given)
+        given = () if target is None else (_one_each(target, tensors[0]),)
+        parts, logits, finite = self._function(list(tensors), *given)
         if target is not None:
             checked_classes(target, (batch, self._classes), "logits")
         of = "top class" if target is None else f"class {target}"
-        asker = Asker(lambda: None, partial(self._run, tensors), target, self._asked)
+        asker = Asker(lambda: None, partial(self._run, tensors), target, self._asked, logits)
         return {
             name: ExcitationMap(*values, over=name, of=of, asker=replace(asker, name=name if self.several else None))
             for name, values in parts.items()
-        }
+        }, finite
 
     def _parts(self, tensors, *classes):
         trace = self._run(tensors)
         # Facts of the graph, noted while it is traced.
-        self._classes = trace.logits(self._asked["output"]).shape[-1]
-        maps = trace.saliency(*(chosen % self._classes for chosen in classes), **self._asked)
+        logits = trace.logits(self._asked["output"])
+        self._classes = logits.shape[-1]
+        maps = trace.saliency(*classes, **self._asked)
         self.several = isinstance(maps, dict)
         maps = maps if self.several else {trace.input_names[0]: maps}
-        return {name: [getattr(one, part) for part in _PARTS] for name, one in maps.items()}
+        values = {name: [getattr(one, part) for part in _PARTS] for name, one in maps.items()}
+        # The parts can leave the range of float32 where their sum, in which they cancel, does not.
+        coefficients = [ops.isfinite(part) for each in values.values() for part in each[:3]]
+        return values, logits, ops.all(ops.stack([ops.all(part) for part in coefficients]))
 
 
-def _one_each(target, batch):
+def _one_each(target, samples):
     """Classes as a tensor of one signature; whether they lie inside is checked once the number of classes is known."""
+    batch = samples.shape[0]
     checked_classes(target, (batch, _ANY), "logits")
+    if backend.is_symbolic(target) or batch is None:
+        return ops.broadcast_to(ops.cast(target, "int32"), backend.dims(samples)[:1])
     return ops.convert_to_tensor(np.broadcast_to(np.asarray(target, "int64"), (batch,)).astype("int32"))

@@ -181,9 +181,17 @@ def _graph_of(record, call, hung, function, key):
 
 
 def _lasts(layer, read):
-    """Whether a graph is the same next time: nothing in it came from weights, or from attributes of a user's layer."""
-    own = type(layer).__module__.split(".")[0] == "keras"
+    """Whether a graph is the same next time: nothing in it came from weights, or from attributes of a user's layer.
+
+    What a user's function reads may change as well: that of a Lambda, or an activation.
+    """
+    activations = [getattr(layer, word, None) for word in ("activation", "recurrent_activation")]
+    own = all(map(_of_keras, [type(layer), *filter(None, activations)])) and not isinstance(layer, keras.layers.Lambda)
     return own and not any(map(backend.is_tensor, constants(read)))
+
+
+def _of_keras(thing):
+    return (getattr(thing, "__module__", None) or "").split(".")[0] == "keras"
 
 
 def _signature(tensor):

@@ -221,12 +221,12 @@ def _concatenated(parts):
 
 def _transposed_rows(t, shape):
     """Aligns what every row of the source says of one unit of the target at that unit's own largest entry."""
-    units, (batch, *rest) = t.rows, shape
+    units, (batch, *rest), width = t.rows, shape, math.prod(t.mantissa.shape[1:])
     exponent = ops.reshape(t.exponent, (units, batch, 1))
-    mantissa = ops.reshape(t.mantissa, (units, batch, -1))
+    mantissa = ops.reshape(t.mantissa, (units, batch, width))
     values, top = _aligned(mantissa, exponent, axis=0)
     rows = ops.reshape(ops.transpose(values, (2, 1, 0)), (-1, *rest))
-    return Scaled(rows, top.shape[1], ops.reshape(ops.transpose(top), (-1,)), growth=BITS)
+    return Scaled(rows, width, ops.reshape(ops.transpose(top), (-1,)), growth=BITS)
 
 
 def _aligned(mantissa, exponent, axis):

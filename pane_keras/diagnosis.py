@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pane_keras import backend
 from pane_keras.display.reports import diagnosis_html
-from pane_keras.errors import TargetError
+from pane_keras.errors import ModelError, TargetError
+from pane_keras.types import Tensor
 
 OTHERS = 2
 """How many other classes a map is compared with: those with the highest logits."""
 
 _ALIKE, _FLOAT32_BITS = 0.95, 24
 
+# Compiled or not, and on an accelerator, the same logits differ by rounding; a share of the largest of them.
+_ROUNDING = 1e-3
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """What can be said of the maps of a batch. Prints as one sentence; a notebook shows the numbers below it.
 
@@ -26,6 +31,7 @@ class Diagnosis:
         positive, sum: Arrays (batch, n): rank correlation of POS, and of POS+NEG, with those of the other classes.
         agreement: Array (batch,): rank correlation of POS with -NEG.
         range_bits: Array (batch,): log2 of max |D| / max |S|. Above 24, POS and NEG added up in float32 are noise.
+        split_below: The layer below which the maps tell POS from NEG, or None for everywhere.
     """
 
     classes: np.ndarray
@@ -33,24 +39,31 @@ class Diagnosis:
     sum: np.ndarray
     agreement: np.ndarray
     range_bits: np.ndarray
+    split_below: str | None = None
 
     def __str__(self):
-        total, agreement = _typical(self.sum), _typical(self.agreement)
-        bits, several = _typical(self.range_bits), bool(self.classes.size)
+        agreement, bits = _typical(self.agreement), _typical(self.range_bits)
         # Between logits of different signs POS turns around: "positive" is towards the sign that a logit has.
-        blind = several and _typical(np.abs(self.positive)) >= _ALIKE
-        facts = ["POS is that of the only class there is"]
-        if several:
-            facts = [
-                f"POS {'barely depends' if blind else 'depends'} on the class here (rank correlation "
-                f"{_in_size(self.positive)} with the next classes' maps, POS+NEG {total:.2f})"
-            ]
+        blind = _typical(np.abs(self.positive)) >= _ALIKE
+        facts = [self._dependence(blind)]
         if agreement >= _ALIKE:
             facts.append(f"ranks the pixels as -NEG does ({agreement:.2f})")
         if bits > _FLOAT32_BITS:
             facts.append(f"is 2^{bits:.0f} times as large as POS+NEG, which float32 could not add up")
         sentence = facts[0] if len(facts) == 1 else f"{', '.join(facts[:-1])} and {facts[-1]}"
-        return sentence + (": read POS+NEG, or POS with split_below." if blind else ".")
+        lower = "split_below" if self.split_below is None else "a lower split_below"
+        return sentence + (f": read POS+NEG, or POS with {lower}." if blind else ".")
+
+    def _dependence(self, blind):
+        if not self.classes.size:
+            return "POS is that of the only class there is"
+        if np.isnan(self.positive).all():
+            return "POS cannot be compared with the next classes' maps here (it or they are constant, without an order)"
+        total = "unknown" if np.isnan(self.sum).all() else f"{_typical(self.sum):.2f}"
+        return (
+            f"POS {'barely depends' if blind else 'depends'} on the class here (rank correlation "
+            f"{_in_size(self.positive)} with the next classes' maps, POS+NEG {total})"
+        )
 
     __repr__ = __str__
 
@@ -67,6 +80,7 @@ class Asker:
         again: Function without arguments -> a `Trace` of the same inputs.
         target: The class that was asked for, as in `Trace.saliency`.
         how: The other arguments.
+        logits: Tensor (batch, classes) from which the maps started.
         name: The input that the maps lie over, or None where the model has one.
     """
 
@@ -74,18 +88,22 @@ class Asker:
     again: Callable
     target: object
     how: dict
+    logits: Tensor
     name: str | None = None
 
     @classmethod
-    def of(cls, trace, again, target, how):
+    def of(cls, trace, again, target, how, logits):
         """Returns the `Asker` of a trace, which it does not keep alive."""
-        return cls(weakref.ref(trace), again, target, how)
+        return cls(weakref.ref(trace), again, target, how, logits)
 
     def diagnose(self, maps):
-        """Returns the `Diagnosis` of maps (batch, *shape)."""
-        trace = self.trace()
-        trace = self.again() if trace is None or trace.released else trace
-        logits = np.asarray(trace.logits(self.how.get("output")))
+        """Returns the `Diagnosis` of maps (batch, *shape). Raises TargetError inside a graph, and ModelError."""
+        if backend.is_symbolic(self.logits):
+            raise TargetError("diagnose() reads values, which are not known inside a graph: call it on eager maps.")
+        logits, trace = np.asarray(self.logits), self.trace()
+        if trace is None or trace.released:
+            trace = self.again()
+            _refuse_change(logits, np.asarray(trace.logits(self.how.get("output"))))
         classes = _next_classes(logits, self.target)
         others = [self._maps(trace, column) for column in classes.T]
         positive, total = (
@@ -95,7 +113,7 @@ class Asker:
             for part in ("positive", "sum")
         )
         agreement = rank_correlations(maps.positive, -np.asarray(maps.negative))
-        return Diagnosis(classes, positive, total, agreement, _range_bits(maps))
+        return Diagnosis(classes, positive, total, agreement, _range_bits(maps), self.how.get("split_below"))
 
     def _maps(self, trace, classes):
         maps = trace.saliency(classes, **self.how)
@@ -114,6 +132,16 @@ def diagnosis_of(maps):
             f"Received: {maps!r}."
         )
     return maps.asker.diagnose(maps)
+
+
+def _refuse_change(logits, again):
+    """A new trace has the weights of today, and maps of two models say nothing about either."""
+    change = np.abs(logits.astype("float64") - again).max(initial=0)
+    if change > _ROUNDING * np.abs(logits).max(initial=0):
+        raise ModelError(
+            f"The model has changed since these maps were made: its logits differ by up to {change:.3g}, so maps of "
+            "other classes would be another model's. Make the maps again, or diagnose them while their trace is there."
+        )
 
 
 def _next_classes(logits, target):

@@ -1,7 +1,7 @@
 """`Excitation`: the positive and negative excitation between two layers, asked for as maps, effects or densely."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sized
 from os import PathLike
 from typing import Any
 
@@ -28,6 +28,9 @@ from pane_keras.types import Tensor
 
 SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a dense result may take unless `max_bytes` says otherwise."""
+
+LISTED = 8
+"""How many units are listed where a map says what it explains; of more it says how many."""
 
 
 class Excitation:
@@ -81,10 +84,11 @@ class Excitation:
         target: Any = None,
         *,
         weights: Any = None,
-        channel: int | Sequence[int] | None = None,
+        channel: int | Iterable[int] | None = None,
         region: Any = None,
         split_below: str | None = None,
-        **how: Any,
+        per_sample: bool = False,
+        channel_axis: int = -1,
     ) -> ExcitationMap:
         """Returns what in the source excites units of the target, as an `ExcitationMap` over the source.
 
@@ -93,12 +97,13 @@ class Excitation:
                 an iterable of units.
             weights: Instead of units, weights of the target's shape, with or without the batch axis, or a list of
                 arrays of weights. The map is the same linear combination of the units' maps.
-            channel: Instead, all units of a channel, each with weight 1, or a list of channels.
+            channel: Instead, all units of a channel, each with weight 1, or an iterable of channels.
             region: Instead, or within the channel: a boolean array of the target's shape, or of its shape without the
                 channel axis; or a list of arrays.
             split_below: Name of a layer at and below which positive is told from negative; above it both carry the
                 sum. By default everything is told apart, as in the paper.
-            **how: `per_sample=True`: a list holds one selection for each sample; `channel_axis` (default -1).
+            per_sample: Whether a list holds one selection for each sample.
+            channel_axis: Which axis of a sample the channels are.
 
         Returns:
             Maps (batch, *source shape); (batch, n, *source shape) for a list of n selections, from one sweep.
@@ -107,10 +112,9 @@ class Excitation:
             TargetError: The selection does not fit the target.
             UnknownLayerError: No layer is called `split_below`.
         """
-        selection = Selection(target, weights, channel, region, **how)
+        selection = Selection(target, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.output, self.target, "target")
-        of = f"{self.target}{'' if target is None else f'[{target}]'}"
-        words = {"signal": self.signal, "over": self.source, "of": of}
+        words = {"signal": self.signal, "over": self.source, "of": self.target + _units_text(target, rows.shape[0])}
         return self._maps(self.pull, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
@@ -119,22 +123,23 @@ class Excitation:
         source: Any = None,
         *,
         weights: Any = None,
-        channel: int | Sequence[int] | None = None,
+        channel: int | Iterable[int] | None = None,
         region: Any = None,
         split_below: str | None = None,
-        **how: Any,
+        per_sample: bool = False,
+        channel_axis: int = -1,
     ) -> ExcitationMap:
         """Returns what units of the source excite in the target, as an `ExcitationMap` over the target.
 
         Args:
             source, weights, channel, region: Which units of the source, as in `map`.
-            split_below, **how: As in `map`.
+            split_below, per_sample, channel_axis: As in `map`.
 
         Raises:
             TargetError: The selection does not fit the source.
             UnknownLayerError: No layer is called `split_below`.
         """
-        selection = Selection(source, weights, channel, region, **how)
+        selection = Selection(source, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.signal, self.source, "source")
         words = {"signal": self.output, "over": self.target, "of": self.source}
         return self._maps(self.push, rows, several, self.target_shape, split_below, words)
@@ -274,6 +279,15 @@ class Excitation:
 
 def _limit(max_bytes):
     return SHARE_OF_MEMORY * backend.device_memory() if max_bytes is None else max_bytes
+
+
+def _units_text(units, count):
+    """The units in brackets; of more than a few, and of an iterator that is used up by now, only how many they are."""
+    if units is None:
+        return ""
+    units = np.asarray(units).tolist() if backend.is_tensor(units) or isinstance(units, np.ndarray) else units
+    few = count <= LISTED and (isinstance(units, Sized) or not isinstance(units, Iterable))
+    return f"[{units}]" if few else f"[{count} units]"
 
 
 def _zeros(rows, shape):

@@ -74,7 +74,7 @@ def refuse_nonfinite_outputs(model, record, emitted, outputs):
 def _flatten(graph, model_name, inputs):
     if _same_nesting(graph.structure, inputs):
         return tree.flatten(inputs)
-    if isinstance(inputs, dict) and len(graph.specs) >= 1 and not isinstance(graph.structure, dict):
+    if isinstance(inputs, dict) and not isinstance(graph.structure, dict):
         inputs = _by_name(graph, model_name, inputs)
     flat = inputs if isinstance(inputs, (list, tuple)) and _is_structure(graph, inputs) else None
     if flat is None:
@@ -136,8 +136,10 @@ def _tensor(value, spec, model_name, dtype):
             f"Input {spec.name!r} of model {model_name!r} expects real numbers. Received: dtype {tensor.dtype}."
         )
     _check_shape(tensor, spec, model_name)
-    tensor = ops.cast(tensor, dtype if keras.backend.is_float_dtype(spec.dtype) else spec.dtype)
-    if not backend.is_symbolic(tensor) and not _finite(tensor):
+    floats = keras.backend.is_float_dtype(spec.dtype)
+    given, tensor = tensor, ops.cast(tensor, dtype if floats else spec.dtype)
+    # A cast to floats may make an infinity; a cast to whole numbers makes some number of a NaN.
+    if not backend.is_symbolic(tensor) and not _finite(tensor if floats else given):
         raise NonFiniteError(
             f"Input {spec.name!r} of model {model_name!r} holds a NaN or an infinity. Remove it first."
         )

@@ -9,6 +9,7 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.diagnosis import Diagnosis, diagnosis_of
 from pane_keras.display.maps import maps_html, maps_text
+from pane_keras.errors import InputError
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 from pane_keras.types import Tensor
 
@@ -18,7 +19,7 @@ _SPACE = {1: ("unit",), 2: ("step", "channel"), 3: ("height", "width", "channel"
           4: ("depth", "height", "width", "channel")}  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExcitationMap:
     """Excitation coefficients over the units of one layer.
 
@@ -36,7 +37,8 @@ class ExcitationMap:
         signal: The layer's output at the sample, (batch, *shape), or None.
         over, of: What the map lies over and what it explains, in words.
         quantity: "coefficient", or "contribution": coefficient times signal.
-        asker: The `Asker` for maps of other classes, or None.
+        asker: The `Asker` for maps of other classes, or None. It holds the model and the inputs, so that `diagnose`
+            can ask again; `samples(slice(None))` returns the same maps without it, which keep neither alive.
     """
 
     positive: Tensor
@@ -48,7 +50,7 @@ class ExcitationMap:
     over: str = ""
     of: str = ""
     quantity: str = "coefficient"
-    asker: object = field(default=None, repr=False, compare=False)
+    asker: object = field(default=None, repr=False)
 
     def __getstate__(self):
         # A copy in another process or file has no model to ask.
@@ -60,7 +62,8 @@ class ExcitationMap:
         It takes the maps of two more classes. If the trace is gone, that is a new one of the same inputs.
 
         Raises:
-            TargetError: The maps are not those that `saliency` or `explain` returned, whole.
+            TargetError: The maps are not those that `saliency` or `explain` returned, whole; or inside a graph.
+            ModelError: The trace is gone, and the model has changed since the maps were made.
         """
         return diagnosis_of(self)
 
@@ -69,13 +72,19 @@ class ExcitationMap:
 
         Args:
             x: Tensor (batch, *shape); by default the signal at which the map was taken.
+
+        Raises:
+            InputError: They are contributions already, or have no signal.
         """
+        known = x is not None or self.signal is not None
+        if self.quantity == "contribution" or not known:
+            why = "are contributions already" if known else "have no signal"
+            raise InputError(f"A contribution is a coefficient times its signal. Received: maps that {why}: {self!r}.")
         x = ops.cast(self.signal if x is None else x, self.sum.dtype)
         batch, *shape = backend.dims(x)
         x = ops.reshape(x, (batch, *[1] * (len(self.log2_scale.shape) - 1), *shape))
-        parts = (self.positive * x, self.negative * x, self.sum * x)
-        scales = (self.log2_scale, self.sum_log2_scale)
-        return ExcitationMap(*parts, *scales, self.signal, self.over, self.of, "contribution")
+        parts = {name: getattr(self, name) * x for name in ("positive", "negative", "sum")}
+        return replace(self, **parts, quantity="contribution", asker=None)
 
     def plot(self, pictures=None, **how):
         """Returns a matplotlib Figure with POS, NEG and POS+NEG side by side: see `pane_keras.plotting.plot`."""

@@ -4,17 +4,12 @@ A piece is a function of a `Record` and of the slots it reads, and returns the s
 stands in its docstring.
 """
 
-from collections.abc import Callable
-
 from pane_keras.composite import graph, layers
 from pane_keras.linear_pieces import linear, nonnegative, nonnegative_sum, signed_sum
 from pane_keras.single_pieces import affine, choice, elementwise, gate, held, rectifier, selection, source
 
 __all__ = ["affine", "choice", "elementwise", "gate", "graph", "held", "identity", "layers", "linear", "nonnegative",
            "nonnegative_sum", "rectifier", "selection", "sequence", "signed_sum", "source"]  # fmt: skip
-
-Piece = Callable
-"""Function (record, *slots) -> slot, or a structure of slots for a layer with several outputs."""
 
 
 def sequence(*pieces):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import keras
 from keras import ops
 
+from pane_keras import backend
 from pane_keras.errors import ReleasedError
 from pane_keras.operand import Operand
 from pane_keras.scaled import USUAL_GAIN
@@ -102,8 +103,10 @@ class Record:
         return self.slots[-1]
 
     def signal(self, slot):
-        """Returns the value of a slot, given by its index, as numbers that coefficients multiply."""
+        """Returns the value of a slot, given by its index, as numbers that coefficients multiply: 0 for words."""
         value = self.slots[slot].value
+        if keras.backend.standardize_dtype(value.dtype) == "string":
+            return ops.zeros(backend.dims(value), self.dtype)
         return value if keras.backend.is_float_dtype(value.dtype) else ops.cast(value, self.dtype)
 
     def stage(self, inputs, output, operands, bias=None, head=False):

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 from keras import ops
+from keras.backend import standardize_dtype
 
 from pane_keras import backend
 from pane_keras.errors import TargetError
+from pane_keras.indices import checked_channel, checked_region, checked_unit, on_host
 
 
 class Selection(NamedTuple):
@@ -16,7 +18,7 @@ class Selection(NamedTuple):
     Attributes:
         units: One unit, a tuple with an index for each axis (or an int, in a layer with one axis); or a list of units.
         weights: Weights of the layer's shape, with or without the batch axis; or a list of arrays of weights.
-        channel: An index of the channel axis: all its units, each with weight 1; or a list of indices.
+        channel: An index of the channel axis: all its units, each with weight 1; or an iterable of indices.
         region: Boolean array of the layer's shape, or of its shape without the channel axis; or a list of arrays.
         per_sample: A list holds one selection for each sample of the batch instead of several for all samples.
         channel_axis: Which axis of a sample the channels are.
@@ -59,11 +61,11 @@ class Selection(NamedTuple):
 
     def _areas(self, tensor, layer):
         """Channels and regions are 0/1 weights; of a list of each, every channel meets the region of its own number."""
-        channels, regions = (v if isinstance(v, list) else [v] for v in (self.channel, self.region))
-        several = isinstance(self.channel, list) or _is_list_of_arrays(self.region)
-        regions = regions if _is_list_of_arrays(self.region) else [self.region]
+        channels, several = _channels(self.channel, layer)
+        regions = self.region if _is_list_of_arrays(self.region) else [self.region]
+        several = several or regions is self.region
         count = max(len(channels), len(regions))
-        if {len(channels), len(regions)} - {1, count} or not count:
+        if {len(channels), len(regions)} - {1, count}:
             raise TargetError(
                 f"Expected as many channels as regions of layer {layer!r}, or one of either. "
                 f"Received: {len(channels)} and {len(regions)}."
@@ -80,9 +82,9 @@ class Selection(NamedTuple):
         axis = self.channel_axis % len(shape)
         chosen = np.ones(shape, bool)
         if channel is not None:
-            index = _channel(channel, shape[axis], layer)
+            index = checked_channel(channel, shape[axis], layer)
             chosen &= np.arange(shape[axis]).reshape([-1 if k == axis else 1 for k in range(len(shape))]) == index
-        return chosen if region is None else chosen & _region(region, shape, axis, layer)
+        return chosen if region is None else chosen & checked_region(region, shape, axis, layer)
 
 
 def unit_rows(units, tensor, layer):
@@ -99,15 +101,12 @@ def unit_rows(units, tensor, layer):
     Raises:
         TargetError: An index has the wrong length or lies outside.
     """
-    shape = tuple(tensor.shape[1:])
+    shape, units = tuple(tensor.shape[1:]), on_host(units, "unit", layer)
     # One index of a layer with several axes is a tuple; as an array it could be a list of units as well.
     unclear = isinstance(units, np.ndarray) and units.ndim < len(shape[:2])
-    if str(getattr(units, "dtype", type(units).__name__)) == "bool":
-        raise TargetError(
-            f"A unit of layer {layer!r} is a tuple of {len(shape)} ints. Received: booleans. Pass a mask as region=."
-        )
     several = isinstance(units, Iterable) and not isinstance(units, (tuple, str, dict)) and not unclear
-    indices = [_index(_plain(unit), shape, layer) for unit in units] if several else [_index(units, shape, layer)]
+    units = [_plain(on_host(unit, "unit", layer)) for unit in units] if several else [units]
+    indices = [checked_unit(unit, shape, layer) for unit in units]
     if not indices:
         raise TargetError(f"Expected at least one unit of layer {layer!r}. Received: an empty list.")
     flat = np.ravel_multi_index(np.array(indices).T, shape) if shape else np.zeros(len(indices), int)
@@ -154,6 +153,8 @@ def one_hot_rows(flat, tensor):
 def class_rows(classes, tensor, layer):
     """Returns the rows (1, batch, units) for a class: None is each sample's top one, an int, or one int a sample.
 
+    Inside a graph the host cannot look at classes that are tensors: the row of one that lies outside is zero.
+
     Raises:
         TargetError: A class lies outside, or there is not one for each sample.
     """
@@ -193,26 +194,22 @@ def _is_list_of_arrays(value):
 def _one_a_sample(rows, tensor, layer):
     count, batch = rows.shape[0], tensor.shape[0]
     if count != batch:
-        raise TargetError(f"Expected one selection of layer {layer!r} for each of {batch} samples. Received: {count}.")
+        raise TargetError(
+            f"Expected one selection of layer {layer!r} for each of {batch} samples. Received: {count}. Pass a list of "
+            "selections. Weights with the batch axis need no per_sample=True."
+        )
     return ops.stack([closing_of(rows[k : k + 1])[0][0, k] for k in range(batch)])[None]
 
 
-def _channel(channel, count, layer):
-    if not isinstance(channel, (int, np.integer)) or not -count <= channel < count:
-        raise TargetError(f"Layer {layer!r} has the channels 0 to {count - 1}. Received: channel={channel!r}.")
-    return int(channel) % count
-
-
-def _region(region, shape, axis, layer):
-    mask, space = np.asarray(region), tuple(size for k, size in enumerate(shape) if k != axis)
-    if mask.dtype != bool or mask.shape not in (shape, space):
-        raise TargetError(
-            f"A region of layer {layer!r} is a boolean array of shape {shape} or {space}. "
-            f"Received: {mask.dtype} of shape {mask.shape}."
-        )
-    if not mask.any():
-        raise TargetError(f"A region of layer {layer!r} holds at least one unit. Received: an empty one.")
-    return mask if mask.shape == shape else np.expand_dims(mask, axis)
+def _channels(channel, layer):
+    """Returns (list of channels, whether there are several)."""
+    channel = on_host(channel, "channel", layer)
+    channel = channel.tolist() if isinstance(channel, np.ndarray) else channel
+    several = isinstance(channel, Iterable) and not isinstance(channel, (str, dict))
+    channels = [on_host(one, "channel", layer) for one in channel] if several else [channel]
+    if not channels:
+        raise TargetError(f"Expected at least one channel of layer {layer!r}. Received: channel={channel!r}.")
+    return channels, several
 
 
 def _real(weights, dtype, layer):
@@ -227,21 +224,6 @@ def _real(weights, dtype, layer):
     return ops.convert_to_tensor(array, dtype=dtype)
 
 
-def _index(unit, shape, layer):
-    index = (unit,) if isinstance(unit, (int, np.integer)) else unit
-    if not isinstance(index, tuple) or not all(isinstance(i, (int, np.integer)) for i in index):
-        raise TargetError(
-            f"A unit of layer {layer!r} is a tuple of {len(shape)} ints, and several units are a list of tuples. "
-            f"Received: {unit!r}."
-        )
-    if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape)):
-        raise TargetError(
-            f"Unit {tuple(map(int, index))} lies outside layer {layer!r}, whose shape is {shape}: "
-            "expected one index for each axis."
-        )
-    return tuple(int(i) % n for i, n in zip(index, shape))
-
-
 def checked_classes(classes, shape, layer):
     """Returns classes as a tensor of indices that are not negative.
 
@@ -251,19 +233,24 @@ def checked_classes(classes, shape, layer):
         layer: Name of the layer, for the messages.
 
     Raises:
-        TargetError: A class lies outside, or there is not one for each sample.
+        TargetError: A class lies outside, where the host can see it, or there is not one for each sample.
     """
-    if backend.is_symbolic(classes):
-        return classes
-    try:
-        chosen = np.asarray(classes)
-    except ValueError:
-        chosen = np.asarray(0.0)
-    if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
+    (batch, count), symbolic = shape, backend.is_symbolic(classes)
+    chosen = classes if symbolic else _array(classes)
+    if not standardize_dtype(chosen.dtype).startswith(("int", "uint")) or len(chosen.shape) > 1:
         raise TargetError(f"A class is an int, or one int for each sample. Received: {classes!r}.")
-    batch, count = shape
-    if chosen.ndim == 1 and batch is not None and len(chosen) != batch:
-        raise TargetError(f"Expected one class for each of the {batch} samples. Received: {len(chosen)} classes.")
-    if not ((-count <= chosen.astype("int64")) & (chosen.astype("int64") < count)).all():
+    if len(chosen.shape) == 1 and None not in (batch, chosen.shape[0]) and chosen.shape[0] != batch:
+        raise TargetError(f"Expected one class for each of the {batch} samples. Received: {chosen.shape[0]} classes.")
+    chosen = ops.cast(chosen, "int64") if symbolic else chosen.astype("int64")
+    if not symbolic and not ((-count <= chosen) & (chosen < count)).all():
         raise TargetError(f"Class {classes!r} lies outside {layer!r}, which has {count} classes: 0 to {count - 1}.")
-    return ops.convert_to_tensor(chosen.astype("int64") % count)
+    # What lies outside without being seen must not become another class, as a remainder would.
+    return ops.where(chosen < 0, chosen + count, chosen)
+
+
+def _array(classes):
+    try:
+        array = np.asarray(classes)
+    except ValueError:
+        array = np.asarray(0.0)
+    return array if array.dtype.kind in "iu" else np.asarray(0.0)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from keras import tree
+
 from pane_keras import backend
 from pane_keras.check import Report, check_record
 from pane_keras.composition import composed
@@ -51,6 +53,12 @@ class Emission(NamedTuple):
         return emission_html(self)
 
 
+def keys_of(outputs):
+    """Returns the keys of a model's outputs, a dict of `Value`s, in the order in which they are flattened; else ()."""
+    keys = tree.flatten({key: key for key in outputs}) if isinstance(outputs, dict) else []
+    return tuple(keys) if len(keys) == len(tree.flatten(outputs)) else ()
+
+
 class Trace:
     """One forward pass. Iterates over the names of the layers; `trace[name]` is an `Emission`.
 
@@ -59,16 +67,17 @@ class Trace:
 
     Attributes:
         input_names, output_names: Of the model's inputs and outputs.
+        output_keys: The keys under which the model returns its outputs in a dict, in the same order; else empty.
         released: Whether `release` was called.
     """
 
-    def __init__(self, record, emitted, input_names, input_slots, outputs, output_names, again):
+    def __init__(self, record, emitted, input_names, input_slots, outputs, output_names, again, output_keys=()):
         self._record = record
         self._emitted = {e.name: e for e in emitted}
         self._input_slots = tuple(input_slots)
         self.input_names = input_names
         self._outputs = outputs
-        self.output_names = output_names
+        self.output_names, self.output_keys = output_names, tuple(output_keys)
         self._again, self.released = again, False
         shapes = {name: tuple(record.slots[i].value.shape) for name, i in zip(input_names, self._input_slots)}
         self._display = TraceDisplay(record, emitted, shapes)
@@ -92,7 +101,7 @@ class Trace:
         """Returns the tensor of logits: what the model emits, without a final softmax or sigmoid.
 
         Args:
-            output: Name or index of the output, required where the model has several.
+            output: Name, key or index of the output, required where the model has several.
         """
         return self._record.slots[self._logits_slot(output)].value
 
@@ -118,8 +127,9 @@ class Trace:
         """Returns the `ExcitationMap` of a class over the input.
 
         Args:
-            target: None for the top class of each sample, an int, or a sequence with one int a sample.
-            output: Name or index of the output, required where the model has several.
+            target: None for the top class of each sample, an int, or a sequence with one int a sample. Inside a graph
+                nothing can be raised for a tensor of classes that lie outside: their maps are zero.
+            output: Name, key or index of the output, required where the model has several.
             split_below: Name of a layer at and below which positive is told from negative; above it both carry the
                 sum, which keeps the map's class-sensitivity. By default everything is told apart, as in
                 the paper.
@@ -150,7 +160,7 @@ class Trace:
             for name, i in zip(self.input_names, self._input_slots)
             if i in blocks
         }
-        asker = Asker.of(self, self._again, target, {"output": output, "split_below": split_below})
+        asker = Asker.of(self, self._again, target, {"output": output, "split_below": split_below}, logits)
         if len(self._input_slots) > 1:
             return {name: replace(one, asker=replace(asker, name=name)) for name, one in maps.items()}
         return replace(maps[self.input_names[0]], asker=asker)
@@ -191,16 +201,19 @@ class Trace:
         )
 
     def _source(self, name):
-        if name == "input":
-            return self._one_input()
-        if name in self.input_names:
+        several = len(self._input_slots) > 1
+        if name in self.input_names and (several or name != "input"):
             return self._input_slots[self.input_names.index(name)]
+        if name == "input" and not (several and name in self):
+            return self._one_input()
         return self._slot(name)
 
     def _target(self, name):
-        if name == "logits" and len(self._outputs) > 1:
-            raise TargetError(f"The model has several outputs: name the layer of one of {list(self.output_names)}.")
-        return self._logits_slot(None) if name == "logits" else self._slot(name)
+        if name != "logits" or (len(self._outputs) > 1 and name in self):
+            return self._slot(name)
+        if len(self._outputs) == 1 or name in self.output_keys:
+            return self._logits_slot(None if len(self._outputs) == 1 else name)
+        raise TargetError(f"The model has several outputs: name the layer of one of {list(self.output_names)}.")
 
     def _slot(self, name):
         slot = self._call(name).output
@@ -214,13 +227,17 @@ class Trace:
     def _logits_slot(self, output):
         if output is None and len(self._outputs) > 1:
             raise TargetError(f"The model has several outputs: pass output=, one of {list(self.output_names)}.")
-        names = list(self.output_names)
-        numbers = {None: 0, **dict(zip(names, range(len(names)))), **{i: i for i in range(len(self._outputs))}}
+        names, keys = list(self.output_names), list(self.output_keys)
+        numbers = {None: 0, **{i: i for i in range(len(self._outputs))}}
+        # The key of a dict is the model's own word for the output, whatever the layers are called.
+        numbers |= {word: i for words in (names, keys) for i, word in enumerate(words)}
         try:
             return self._head(self._outputs[numbers[output]])
         except (KeyError, TypeError):
+            by_key = f", by key {keys}" if keys else ""
             raise TargetError(
-                f"The model has no output {output!r}. Its outputs are {names}, or 0 to {len(self._outputs) - 1}."
+                f"The model has no output {output!r}. Its outputs are {names}{by_key}, or 0 to "
+                f"{len(self._outputs) - 1}."
             ) from None
 
     def _head(self, slot):

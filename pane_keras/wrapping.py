@@ -23,21 +23,22 @@ from pane_keras.model_report import treatments_of
 from pane_keras.reading import is_nested, read_graph
 from pane_keras.record import Record
 from pane_keras.throughput import MapFolder, explained, first_samples
-from pane_keras.trace import Emitted, Trace
+from pane_keras.trace import Emitted, Trace, keys_of
 
 
 def wrap(model: Any) -> "PaneModel":
     """Returns a `PaneModel` around a Keras model, which is left as it was.
 
     Args:
-        model: A built `keras.Model`: Functional, Sequential, or a subclass whose `call` is a graph of layers.
+        model: A built `keras.Model`: Functional, Sequential, or a subclass whose `call` is a graph of layers. Of a
+            `PaneModel` the model inside is wrapped, as it is now.
 
     Raises:
         ModelError: `model` has no graph of layers to read.
         UnsupportedLayerError: A layer has no excitation rule, or a subclassed model's `call` is no graph of layers.
         NonFiniteError: A weight holds a NaN or an infinity.
     """
-    return PaneModel(model)
+    return PaneModel(model.model if isinstance(model, PaneModel) else model)
 
 
 class PaneModel(keras.Model):
@@ -57,7 +58,7 @@ class PaneModel(keras.Model):
         # The dtype only keeps Keras from casting what the user's model standardises itself.
         dtype = _widest_dtype(graph)
         super().__init__(name=kwargs.pop("name", f"pane_{model.name}"), dtype=dtype, **kwargs)
-        self._held = _Held(model, graph, dtype, Explainer(self._run))
+        self._held = _Held(model, graph, dtype, Explainer(self._run), _layers_inside(model))
         self.excitations = [
             ExcitationLayer(call.operation, call.name, call.kwargs, model.name, live)
             for call, live in zip(graph.calls, live_calls(graph))
@@ -88,6 +89,7 @@ class PaneModel(keras.Model):
 
         Raises:
             InputError: Wrong shape, dtype, structure or number of inputs.
+            ModelError: The model runs other layers than when it was wrapped.
             NonFiniteError: A NaN or an infinity in the input, or coming out of the model (looked for where the host
                 has the values).
         """
@@ -107,7 +109,8 @@ class PaneModel(keras.Model):
         """Returns what `trace(inputs).saliency(target)` returns, from one compiled function.
 
         The function is traced once for each signature of the inputs, which takes seconds; after that it is faster than
-        the eager pass. No trace is kept, and rows are not swept again with care where they left the range of float32.
+        the eager pass. No trace is kept. Rows that leave the range of float32 are swept again with care, as by `trace`,
+        but not inside a graph.
 
         Args:
             inputs: As for `trace`.
@@ -117,6 +120,7 @@ class PaneModel(keras.Model):
         Raises:
             PaneError: As `trace` and `Trace.saliency`.
         """
+        self._held.refuse_other_layers()
         tensors = prepare_inputs(self.graph, self.model.name, inputs, self._held.dtype)
         return self._held.explainer.explain(tensors, target, output, split_below, xla)
 
@@ -174,17 +178,17 @@ class PaneModel(keras.Model):
         outputs = tuple(slots[v.index].index for v in tree.flatten(graph.outputs))
         refuse_nonfinite_outputs(self.model, record, emitted, outputs)
         again = partial(self._run, tensors)
-        return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names, again)
+        keys = keys_of(graph.outputs)
+        return Trace(record, emitted, graph.inputs, input_slots, outputs, graph.output_names, again, keys)
 
     def _current_graph(self):
         """What a subclassed model takes from its weights and attributes while it is read may change after `wrap`."""
         if is_nested(self.model):
+            self._held.refuse_other_layers()
             return self.graph
         graph = read_graph(self.model)
-        if [type(call.operation) for call in graph.calls] != [type(layer.operation) for layer in self.excitations]:
-            raise ModelError(
-                f"The call of model {self.model.name!r} runs other layers than when it was wrapped. Wrap it again."
-            )
+        wrapped = [type(layer.operation) for layer in self.excitations]
+        self._held.refuse_other_layers([type(call.operation) for call in graph.calls] == wrapped)
         return graph
 
     @property
@@ -222,8 +226,21 @@ class PaneModel(keras.Model):
 class _Held:
     """Keeps the user's model and what was read of it away from Keras's tracking of attributes."""
 
-    def __init__(self, model, graph, dtype, explainer):
-        self.model, self.graph, self.dtype, self.explainer = model, graph, dtype, explainer
+    def __init__(self, model, graph, dtype, explainer, layers):
+        self.model, self.graph, self.dtype, self.explainer, self.layers = model, graph, dtype, explainer, layers
+
+    def refuse_other_layers(self, same=True):
+        """Raises ModelError where the layers are not the `same`, or a Sequential among them has grown or shrunk."""
+        if not same or _layers_inside(self.model) != self.layers:
+            raise ModelError(
+                f"The call of model {self.model.name!r} runs other layers than when it was wrapped. Wrap it again."
+            )
+
+
+def _layers_inside(model):
+    """All layers of a model that Keras runs without code of the user's, and of the models inside it."""
+    inside = model.layers if is_nested(model) else []
+    return [layer for each in inside for layer in (each, *_layers_inside(each))]
 
 
 def _emitted(name, reads, wrote):

@@ -260,18 +260,29 @@ def test_evaluate_takes_an_architectures_own_units(monkeypatch, module, scale, o
     found = scale_and_offset(architecture(monkeypatch, "Network", module), 3)
     np.testing.assert_allclose(found[0], scale, rtol=1e-5)
     np.testing.assert_allclose(found[1], offset, rtol=1e-5, atol=1e-7)
+    assert found[2] is False
+
+
+@pytest.mark.parametrize("module", ["resnet", "vgg16"])
+def test_evaluate_turns_the_channels_around_where_blue_comes_first(monkeypatch, module):
+    scale, offset, blue_first = scale_and_offset(architecture(monkeypatch, "Network", module), 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 2, 3)).astype("float32")
+    expected = getattr(keras.applications, module).preprocess_input(pixels.copy())
+    assert blue_first is True
+    np.testing.assert_allclose(pixels[..., ::-1] * scale + offset, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_evaluate_says_where_no_scale_and_offset_do(monkeypatch):
-    arguments = architecture(monkeypatch, "ResNet50", "resnet")
+    arguments = architecture(monkeypatch, "Squared", "resnet")
+    monkeypatch.setattr(keras.applications.resnet, "preprocess_input", np.square)
     with pytest.raises(
-        InputError, match=r"ResNet50 takes pixels as keras\.applications\.resnet\.preprocess_input makes"
+        InputError, match=r"Squared takes pixels as keras\.applications\.resnet\.preprocess_input makes"
     ):
         scale_and_offset(arguments, 3)
     arguments.scale = 2.0
-    assert scale_and_offset(arguments, 3) == (2.0, None)
+    assert scale_and_offset(arguments, 3) == (2.0, None, False)
     arguments.model, arguments.scale = "model.keras", None
-    assert scale_and_offset(arguments, 3) == (None, None)
+    assert scale_and_offset(arguments, 3) == (None, None, False)
 
 
 def test_a_self_check_that_fails_is_exit_code_3(run, monkeypatch):

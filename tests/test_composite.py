@@ -237,6 +237,18 @@ def test_a_number_that_changes_between_traces():
     np.testing.assert_allclose(pane.trace(x).logits(), model(x), rtol=1e-5, atol=1e-6)
 
 
+def test_a_number_in_a_function_that_changes_between_traces():
+    """A Lambda is a layer of Keras, but its function is the user's, and so is an activation."""
+    factor = [1.0]
+    cell = layers.SimpleRNN(3, activation=lambda x: x * factor[0], name="steps")
+    for layer, shape in ((layers.Lambda(lambda x: x * factor[0], name="times"), (4,)), (cell, (2, 4))):
+        model, x = filled(start := keras.Input(shape), layers.Dense(2, name="out")(layer(start))), draw(2, *shape)
+        pane = wrap(model)
+        for value in (1.0, 3.0):
+            factor[0] = value
+            np.testing.assert_allclose(pane.trace(x).logits(), model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_a_rule_that_changes_between_traces():
     model, x = model_of(Times(2.0, name="times")), draw(2, 4)
     pane_keras.register(Times)(pieces.graph)

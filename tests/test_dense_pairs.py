@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras import layers
 import pane_keras
 from pane_keras.composition import Composition
 from pane_keras.dense import folded
-from pane_keras.errors import TargetError
+from pane_keras.errors import InputError, TargetError
 from pane_keras.planner import MIDDLE, SOURCE, TARGET
 from pane_keras.scaled import normalized
 from pane_keras.testing import channels, dense_network, true_values
@@ -292,6 +293,9 @@ def test_top_channels_as_a_table():
         (lambda p: p.channels(target_axis=-4), r"Layer 'upper' of shape \(3, 2, 5\) has no axis -4 for its channels"),
         (lambda p: p.channels().top(channel=5), r"Layer 'upper' has the channels 0 to 4\. Received: channel=5"),
         (lambda p: p.channels().top(channel=-6), r"Received: channel=-6"),
+        (lambda p: p.channels().top(channel=1.5), r"has the channels 0 to 4\. Received: channel=1\.5"),
+        (lambda p: p.channels().top(channel="a"), r"has the channels 0 to 4\. Received: channel='a'"),
+        (lambda p: p.channels().top(sample=0.5), r"The trace has the samples 0 to 1\. Received: sample=0\.5"),
         (lambda p: p.channels().top(sample=2), r"The trace has the samples 0 to 1\. Received: sample=2"),
         (lambda p: p.channels().top(sample=-3), r"Received: sample=-3"),
     ],
@@ -299,3 +303,28 @@ def test_top_channels_as_a_table():
 def test_channels_that_there_are_not(ask, message):
     with pytest.raises(TargetError, match=message):
         ask(channel_model(3, 5))
+
+
+def test_the_contributions_of_a_dense_pair():
+    x = keras.Input((3, 2, 2))
+    model = filled(x, layers.Conv2D(3, 2, name="conv")(x))
+    pair = pane_keras.wrap(model).trace(draw(2, 3, 2, 2)).between("input", "conv")
+    dense = pair.dense()
+    found = dense.contribution()
+    assert type(found) is type(dense)
+    assert (found.quantity, found.axes, found.over, found.of) == ("contribution", dense.axes, dense.over, dense.of)
+    signal = np.asarray(pair.signal)[:, None, None, None]
+    for part in ("positive", "negative", "sum"):
+        np.testing.assert_array_equal(getattr(found, part), np.asarray(getattr(dense, part)) * signal)
+    with pytest.raises(InputError, match="Received: maps that are contributions already"):
+        found.contribution()
+
+
+def test_maps_are_equal_to_themselves_and_can_be_keys():
+    """Compared by their tensors, two maps raise: an array has no one truth value."""
+    pair = channel_model(3, 5)
+    for made in (pair.channels(), pair.map((0, 0, 0)), pair.dense()):
+        other = replace(made)
+        assert made == made
+        assert made != other
+        assert len({made, other}) == 2

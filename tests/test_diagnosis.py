@@ -1,8 +1,10 @@
 """The verdict on a map, against Spearman's correlation from SciPy and against what a sentence has to say."""
 
 import copy
+import dataclasses
 import gc
 import pickle
+import weakref
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from scipy import stats
 
 import pane_keras
 from pane_keras.diagnosis import Diagnosis, _ranks
-from pane_keras.errors import TargetError
+from pane_keras.errors import ModelError, TargetError
 from pane_keras.testing import channels
 
 
@@ -72,8 +74,6 @@ def test_a_trace_that_is_gone_or_released_is_made_again(pane, x):
 
 
 def test_maps_do_not_keep_their_trace(pane, x):
-    import weakref
-
     trace = pane.trace(x)
     watched, maps = weakref.ref(trace._record), trace.saliency()
     del trace
@@ -122,6 +122,12 @@ def test_what_the_sentence_says():
     assert said(positive=[[-1.0, -1.0]]).startswith("POS barely depends on the class here (rank correlation -1.00")
     assert said(positive=[[-1.0, 1.0]]).startswith("POS barely depends on the class here (rank correlation ±1.00")
     assert said(positive=[[np.nan, 0.5]]) == f"{plain}."
+    assert said(sum=[[np.nan, np.nan]]) == f"{plain.replace('POS+NEG 0.25', 'POS+NEG unknown')}."
+    constant = "POS cannot be compared with the next classes' maps here (it or they are constant, without an order)"
+    assert said(positive=[[np.nan, np.nan]]) == f"{constant}."
+    assert said(positive=[[np.nan, np.nan]], range_bits=[30]) == (
+        f"{constant} and is 2^30 times as large as POS+NEG, which float32 could not add up."
+    )
     none = said(classes=np.zeros((1, 0), int), positive=np.zeros((1, 0)), sum=np.zeros((1, 0)))
     assert none == "POS is that of the only class there is."
 
@@ -140,6 +146,8 @@ def test_a_constant_map_has_no_order():
     assert np.isnan(found.positive).all()
     assert np.isnan(found.agreement).all()
     assert np.isnan(found.range_bits).all()
+    assert str(found).startswith("POS cannot be compared with the next classes' maps here (it or they are constant")
+    assert "nan" not in str(found)
 
 
 def test_several_inputs_and_outputs_are_asked_for_their_own():
@@ -173,3 +181,45 @@ def test_other_maps_cannot_be_compared(pane, x, other):
 @pytest.mark.parametrize("values", [[3, 1, 2], [1, 1, 2, 2, 2], [0.0], [-1, 0, 0, 5, -1]], ids=str)
 def test_ties_share_their_mean_rank(values):
     np.testing.assert_array_equal(_ranks(np.array(values)), stats.rankdata(values) - 1)
+
+
+@pytest.mark.parametrize("way", ["explain", "saliency"])
+@pytest.mark.parametrize("target", [None, 3])
+def test_maps_are_not_compared_with_those_of_a_model_that_has_changed(x, way, target):
+    model = classifier()
+    pane = pane_keras.wrap(model)
+    maps = pane.explain(x, target) if way == "explain" else pane.trace(x).saliency(target)
+    gc.collect()
+    before, kept = maps.diagnose(), pane.trace(x)
+    at_hand, old = kept.saliency(target), model.get_weights()
+    model.set_weights([-weight for weight in old])
+    with pytest.raises(
+        ModelError, match=r"The model has changed since these maps were made: its logits differ by up to"
+    ):
+        maps.diagnose()
+    # A trace that is still there has kept the weights it was made with.
+    np.testing.assert_allclose(at_hand.diagnose().sum, before.sum, atol=1e-6)
+    model.set_weights(old)
+    np.testing.assert_array_equal(maps.diagnose().classes, before.classes)
+
+
+def test_maps_that_are_cut_already_are_not_told_to_cut():
+    pane = pane_keras.wrap(classifier(depth=12))
+    trace = pane.trace(draw(2, 6, 6, 2))
+    found = trace.saliency(split_below=list(trace)[-3]).diagnose()
+    assert (np.abs(found.positive) > 0.95).all()
+    assert str(found).endswith(": read POS+NEG, or POS with a lower split_below.")
+    assert pane.explain(draw(2, 6, 6, 2), split_below=list(trace)[-3]).diagnose().split_below == list(trace)[-3]
+
+
+@pytest.mark.parametrize(
+    "let_go", [lambda maps: maps.samples(slice(None)), lambda maps: dataclasses.replace(maps, asker=None)]
+)
+def test_maps_can_let_go_of_their_model(x, let_go):
+    model = classifier()
+    pane, watched = pane_keras.wrap(model), weakref.ref(model)
+    maps = let_go(pane.explain(x, 1))
+    del model, pane
+    gc.collect()
+    assert watched() is None
+    assert maps.sum.shape == (3, 6, 6, 2)

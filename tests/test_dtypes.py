@@ -71,6 +71,13 @@ def test_a_float64_input_alone():
     assert_explained(model, np.random.default_rng(0).normal(size=(2, 4)), "float64", 1e-13)
 
 
+def test_whole_numbers_first_keep_the_tolerance_of_float64():
+    ids, x = keras.Input((3,), dtype="int32", name="ids"), keras.Input((3,), dtype="float64", name="x")
+    out = layers.Dense(2, name="out", dtype="float64")(layers.Add(dtype="float64")([ids, x]))
+    data = np.ones((2, 3), "int32"), np.random.default_rng(0).normal(size=(2, 3))
+    assert wrap(filled([ids, x], out)).trace(list(data)).check().tolerance == 1e-11
+
+
 # Half precision
 
 

@@ -508,6 +508,41 @@ def test_an_input_beyond_the_dtype_of_the_model(pane):
         pane.trace(np.full((1, 6, 6, 2), 1e300))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_for_whole_numbers(value):
+    """Cast to the dtype of the input it would be some number."""
+    x = keras.Input((3,), dtype="int32", name="ids")
+    pane = wrap(keras.Model(x, layers.Flatten()(layers.Embedding(5, 2)(x)), name="model"))
+    with pytest.raises(NonFiniteError, match="Input 'ids' of model 'model' holds a NaN or an infinity"):
+        pane.trace([[0.0, value, 2.0]])
+    np.testing.assert_array_equal(pane.trace([[0.0, 1.0, 2.0]]).logits(), pane.model(np.array([[0, 1, 2]])))
+
+
+EMBEDDINGS = [layers.Embedding, *registry.exported("ReversibleEmbedding")]
+
+
+@pytest.mark.parametrize("cls", EMBEDDINGS)
+@pytest.mark.parametrize(
+    ("ids", "worst"), [([[0, 9, 2]], 9), ([[0, 1, -6]], -6), ([[7, -8, 5]], 7), ([[0, 2**32, 1]], 2**32)]
+)
+def test_an_index_that_an_embedding_lacks(cls, ids, worst):
+    x = keras.Input((3,), dtype="int64", name="ids")
+    pane = wrap(keras.Model(x, layers.Flatten()(cls(5, 2, name="table")(x))))
+    with pytest.raises(
+        InputError, match=rf"'table' has 5 vectors and expects indices from 0 to 4\. Received: {worst}\."
+    ) as caught:
+        pane.trace(ids)
+    assert one_line(caught)
+
+
+@pytest.mark.parametrize("cls", EMBEDDINGS)
+def test_an_index_that_an_embedding_counts_from_the_end(cls):
+    """As Keras does."""
+    x = keras.Input((3,), dtype="int32", name="ids")
+    pane = wrap(keras.Model(x, layers.Flatten()(cls(5, 2)(x))))
+    np.testing.assert_array_equal(pane.trace([[-1, 4, -5]]).logits(), pane.model(np.array([[-1, 4, -5]])))
+
+
 # Registering
 
 

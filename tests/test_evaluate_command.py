@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -108,6 +109,34 @@ def test_limits_of_methods_and_experiments(run, tmp_path):
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["limits"] == {"score-cam": 100, "smooth-grad": 100, "pos": 4}
     assert settings["experiment_limits"] == {"class-sensitivity": 3}
+
+
+def test_both_ways_of_counting(run, tmp_path):
+    chosen = ("--methods", "pos+neg", "--experiments", "remove-salient", "--samples", 4, "--count", "both")
+    assert run("digits.keras", "--data", "digits.npz", "--out", tmp_path, *chosen)[0] == 0
+    assert {row["counting"] for row in rows(tmp_path)} == {"pixels", "elements"}
+
+
+def test_the_published_tables_are_the_numbers(run, tmp_path, monkeypatch, capsys):
+    """tests/benchmarks/published.py prints the tables of docs/evaluation.md out of what the command wrote."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
+    import published
+
+    chosen = ("--methods", "pos,neg,pos+neg,random", "--samples", 8)
+    only = ("--experiments", "remove-salient,logit-salient,guided-attack,class-sensitivity,parts-agreement")
+    assert run("digits.keras", "--data", "digits.npz", "--out", tmp_path, *chosen, *only)[0] == 0
+    monkeypatch.setattr("sys.argv", ["published.py", f"Digits={tmp_path}"])
+    published.main()
+    printed, names = capsys.readouterr().out, ("experiment", "method", "ranking", "quantity", "region")
+    found = {tuple(row[name] for name in names): float(row["value"] or "nan") for row in rows(tmp_path)}
+    shares = [found["logit-salient", "pos+neg", "value", "share as intended", str(k / 100)] for k in range(1, 11)]
+    line = next(line for line in printed.splitlines() if line.startswith("| Digits | POS+NEG | ") and "%" in line)
+    assert line == "| Digits | POS+NEG | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " | 8 |"
+    change = found["remove-salient", "random", "value", "probability change", "1.0"]
+    assert f"| random | {change:.4f} (" in printed
+    assert "| paper: AlexNet, ImageNet | POS+NEG | -6.233 |" in printed
+    same = found["parts-agreement", "pos", "", "rank correlation", ""]
+    assert f"| Digits | {same:.3f} (" in printed
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,60 @@ def test_npz_of_whole_numbers(tmp_path):
 
 
 def test_real_numbers_give_their_own_black_and_step():
-    images = np.linspace(-1, 4.1, 2 * 48).reshape(2, 4, 4, 3)
+    """Each channel's own, as they may be normalised one by one; one number for all where a channel is constant."""
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 4, 4, 3)) * [1, 2, 3] + [-1, 0, 4]
     pictures = load_pictures((images, None), brightness())
-    np.testing.assert_allclose((pictures.black, pictures.step, *pictures.bounds), (-1, 5.1 / 255, -1, 4.1))
+    low, high = images.min(axis=(0, 1, 2)), images.max(axis=(0, 1, 2))
+    for found, expected in zip((pictures.black, pictures.step, *pictures.bounds), (low, (high - low) / 255, low, high)):
+        np.testing.assert_allclose(found, expected)
     assert "are read off the lowest and highest number" in pictures.notices[0]
+    images[..., 1] = 0.5
+    pictures = load_pictures((images, None), brightness())
+    np.testing.assert_allclose((pictures.black, *pictures.bounds), (images.min(), images.min(), images.max()))
+
+
+def test_masks_are_pictures_of_0_and_1():
+    images = np.zeros((2, 4, 4, 3), bool)
+    images[0] = True
+    pictures = load_pictures((images, None), brightness())
+    for found, expected in zip((pictures.black, pictures.step, *pictures.bounds), (0, 1 / 255, 0, 1)):
+        np.testing.assert_allclose(found, [expected] * 3)
+
+
+@pytest.mark.parametrize("kind", ["folder", "array"])
+def test_blue_first(folder, kind):
+    """Scale and offset are meant for the model's own order."""
+    source = np.zeros((1, 4, 4, 3), "uint8") + np.array([1, 2, 3], "uint8")
+    if kind == "folder":
+        (folder / "one").mkdir()
+        Image.fromarray(source[0]).save(folder / "one" / "a.png")
+        source = folder / "one"
+    pictures = load_pictures(source, brightness(), scale=[1, 1, 2], offset=[10, 0, 0], blue_first=True)
+    image, _ = pictures.read(0)
+    np.testing.assert_array_equal(image[0, 0], [13, 2, 2])
+    np.testing.assert_array_equal(pictures.black, [10, 0, 0])
+
+
+def test_folders_beside_pictures_are_no_classes(folder):
+    """Such as the folder of the results, which has pictures in it."""
+    save(folder / "flat" / "a.png", 200)
+    save(folder / "flat" / "pane_evaluation" / "figure.png", 10)
+    pictures = load_pictures(folder / "flat", brightness())
+    assert (pictures.count, pictures.labels) == (1, None)
+
+
+def test_an_empty_class_keeps_its_number(folder):
+    """The folders 0_day, 1_night and 2_dusk, of which the first has no pictures."""
+    (folder / "some" / "0_day").mkdir(parents=True)
+    save(folder / "some" / "1_night" / "a.png", 10)
+    save(folder / "some" / "2_dusk" / "a.png", 90)
+    assert load_pictures(folder / "some", brightness(3)).labels.tolist() == [1, 2]
+
+
+def test_a_model_of_two_channels_takes_no_pictures(folder):
+    with pytest.raises(LoadError, match=r"Pictures have 1, 3 or 4 channels\. The model expects 2"):
+        load_pictures(folder / "data", brightness(shape=(4, 4, 2)))
 
 
 def test_arrays_are_resized_within_their_range():

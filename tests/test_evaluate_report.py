@@ -140,8 +140,12 @@ def test_figures_draw_what_the_rows_say():
     np.testing.assert_array_equal(drawn["Grad-CAM"].get_xdata(), known.EXPERIMENTS["remove-salient"].regions)
     np.testing.assert_allclose(drawn["Grad-CAM"].get_ydata(), 0.8)
     assert drawn["POS (absolute)"].get_linestyle() == "--"
-    for ax in figure.axes[1:]:
-        looks = [(line.get_color(), line.get_marker()) for line in ax.get_lines() if line.get_label()[0] != "_"]
+    for ax in figure.axes:
+        looks = [
+            (line.get_color(), line.get_marker(), line.get_linestyle())
+            for line in ax.get_lines()
+            if line.get_label()[0] != "_"
+        ]
         assert len(set(looks)) == len(looks)
 
 

@@ -12,6 +12,7 @@ from keras import layers
 import pane_keras
 from pane_keras.errors import InputError, PaneError, SaveError
 from pane_keras.evaluation import (
+    Classifier,
     Ranking,
     bootstrap_interval,
     cascade_randomisation,
@@ -88,7 +89,8 @@ def test_regions_are_those_of_the_metrics(everything, method, by):
         np.testing.assert_allclose(change, expected(found.change), rtol=1e-4, atol=1e-7)
         relative = values(everything, name, method, "relative probability change", by)
         np.testing.assert_allclose(relative, expected(found.relative_change), rtol=1e-4, atol=1e-7)
-    for name, where in (("logit-salient", "top"), ("logit-negative", "bottom")):
+    ends = {"logit-salient": "top", **({} if by == "absolute" else {"logit-negative": "bottom"})}
+    for name, where in ends.items():
         found = change_logits(*given, where, step=UNITS["step"], **how)
         change = values(everything, name, method, "logit change", by)
         np.testing.assert_allclose(change, expected(found.change), rtol=1e-4, atol=1e-6)
@@ -269,7 +271,7 @@ def test_maps_that_are_not_finite_leave_the_method_out(tmp_path, monkeypatch):
     monkeypatch.setattr(RandomMaps, "__call__", lambda self, images, targets: {"random": images * np.nan})
     results = run(tmp_path, methods="random,gradient", only="remove-salient")
     assert {row.method for row in results.rows} == {"gradient"}
-    assert results.left_out == {"random": "its maps of images 1 to 250 hold a NaN or an infinity"}
+    assert results.left_out == {"random": "its maps of images 1 to 5 hold a NaN or an infinity"}
 
 
 def test_one_sample_has_no_interval(tmp_path):
@@ -300,3 +302,64 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, how, units, 
     with pytest.raises(error, match=message):
         evaluate(classifier(), images(), out=tmp_path / "new", options=Options(**how), **{**UNITS, **units})
     assert not (tmp_path / "new").exists()
+
+
+def test_bounds_of_each_channel(tmp_path):
+    options = Options("random", "guided-attack", batch_size=2)
+    how = {"black": 0.0, "step": 0.02, "options": options, "progress": False}
+    plain = evaluate(classifier(), images(), out=tmp_path / "a", bounds=(-6, 6), **how)
+    each = evaluate(classifier(), images(), out=tmp_path / "b", bounds=(-6, [6, 6]), **how)
+    assert plain.rows == each.rows
+
+
+def test_bounds_are_looked_at_before_anything_is_computed(tmp_path):
+    options = Options("random", "remove-salient,guided-attack", batch_size=2)
+    with pytest.raises(InputError, match=r"images within the bounds \(0, 1\)"):
+        evaluate(classifier(), images(), out=tmp_path, black=0.0, step=0.02, bounds=(0, 1), options=options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["limits", "experiment_limits"])
+def test_limits_of_what_is_not_known(tmp_path, word):
+    with pytest.raises(InputError, match=rf"Expected {word} of .*\. Received: 'scorecamm'\."):
+        run(tmp_path, methods="random", only="remove-salient", **{word: {"scorecamm": 3}})
+
+
+def test_remembered_answers_count_in_the_size_of_a_chunk(tmp_path, monkeypatch):
+    """At 1000 classes the logits of all perturbed pictures would take more memory than the maps."""
+    x = keras.Input(SHAPE)
+    wide = filled(x, layers.Dense(1000, name="top")(layers.Flatten()(x)))
+    monkeypatch.setattr(runner, "_BYTES", 2**26)
+    given = (tuple(UNITS.values()), Options(batch_size=2))
+    made = {"few": classifier(), "many": wide}
+    sizes = [runner._Run(model, images(), None, tmp_path / name, *given).chunk for name, model in made.items()]
+    assert sizes == [250, 2**26 // (1000 * 8 * 1000 + images()[0].nbytes * len(methods()))]
+
+
+def test_images_of_another_class_before_the_attack_do_not_count(tmp_path):
+    model, pictures = classifier(), images(12)
+    predicted = Classifier(model).predicted(pictures)
+    targets = np.where(np.arange(12) < 4, (predicted + 1) % 3, predicted)
+    results = run(tmp_path, methods="pos+neg", only="guided-attack", count=12, targets=targets)
+    whole = [row for row in results.rows if row.quantity == "success rate of the whole attack"]
+    assert {row.samples for row in results.rows} == {8}
+    assert {row.region for row in whole} == {100.0}
+    adversarial = iterative_fgsm(model, pictures, step=UNITS["step"], bounds=UNITS["bounds"])
+    fooled = Classifier(model).predicted(adversarial) != predicted
+    assert whole[0].value == pytest.approx(fooled[4:].mean())
+
+
+def test_default_limits(tmp_path):
+    """Randomisation on 50 images, class sensitivity on 100, as the pages say."""
+    results = run(tmp_path, methods="random", only="class-sensitivity,randomisation", count=101)
+    counts = {(row.experiment, row.samples) for row in results.rows}
+    assert counts == {("class-sensitivity", 100), ("randomisation", 50)}
+
+
+def test_randomisation_looks_at_the_first_the_middle_and_the_last_layer(tmp_path):
+    x = y = keras.Input(SHAPE)
+    for k in range(4):
+        y = layers.Conv2D(2, 3, padding="same", name=f"conv{k}")(y)
+    model = filled(x, layers.Dense(3, name="top")(layers.Flatten()(y)))
+    results = run(tmp_path, model, methods="random", only="randomisation")
+    assert list(dict.fromkeys(row.region for row in results.rows)) == ["top", "conv2", "conv0"]

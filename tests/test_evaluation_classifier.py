@@ -27,6 +27,17 @@ def test_logits_that_are_no_probabilities(logits):
     np.testing.assert_allclose(Classifier(model).logits(np.ones((1, 1, 1, 1))), [logits], rtol=1e-6)
 
 
+def test_channels_first_are_refused_with_a_way_that_works():
+    x = keras.Input((3, 32, 30))
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(x)))
+    with pytest.raises(ModelError, match=r"channels last\. Received: .*\(None, 3, 32, 30\).*Permute\(\(3, 1, 2\)\)"):
+        Classifier(model)
+    pictures = draw(2, 32, 30, 3)
+    last = keras.Sequential([keras.Input((32, 30, 3)), layers.Permute((3, 1, 2)), model])
+    expected = np.asarray(model(np.moveaxis(pictures, -1, 1)))
+    np.testing.assert_allclose(Classifier(last).logits(pictures), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_classifier_needs_pictures():
     x = keras.Input((5,))
     with pytest.raises(ModelError, match=r"\(batch, height, width, channels\)\. Received: .*\(None, 5\)"):

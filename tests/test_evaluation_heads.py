@@ -266,7 +266,9 @@ def test_several_outputs_are_refused(two_outputs):
 
 
 def test_several_inputs_are_refused(two_inputs):
-    with pytest.raises(ModelError, match=r"one input and one output.*\['left', 'right'\]"):
+    with pytest.raises(
+        ModelError, match=r"one input and one output.*\['left', 'right'\].*of the picture alone, whose call"
+    ):
         logits_of(two_inputs)
 
 

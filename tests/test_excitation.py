@@ -1,6 +1,7 @@
 """`Excitation`: maps, effects, dense pairs and expressions, and the contraction behind them against plain einsum."""
 
 import itertools
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from keras import layers
 
 from pane_keras import ExcitationMap, contraction, linear_operand, single_operand, wrap
-from pane_keras.errors import DenseSizeError
+from pane_keras.errors import DenseSizeError, InputError
 from pane_keras.sizes import size as in_words
 
 
@@ -75,6 +76,17 @@ def test_a_list_holds_the_single_units(trace):
     np.testing.assert_array_equal(pair.map((5, 0, 1)).sum, pair.map((-1, 0, 1)).sum)
 
 
+def test_many_units_are_counted_and_not_listed(trace):
+    pair = trace.between("input", "side")
+    units = [(k // 3, k % 3, 1) for k in range(9)]
+    assert pair.map((1, 2, 0)).of == "side[(1, 2, 0)]"
+    assert pair.map(units[:2]).of == "side[[(0, 0, 1), (0, 1, 1)]]"
+    for many in (units, np.array(units), iter(units)):
+        assert pair.map(many).of == "side[9 units]"
+    assert pair.map(iter(units[:2])).of == "side[2 units]"
+    assert pair.map(channel=1).of == "side"
+
+
 @pytest.mark.parametrize("unit", [2, np.int64(2), (2,), (np.int32(2),), -3, (-3,)])
 def test_ways_to_name_a_unit_of_one_axis(trace, unit):
     pair = trace.between("stem", "scores")
@@ -130,6 +142,17 @@ def test_the_contributions_to_several_units(trace):
     several = pair.map([0, 3]).contribution()
     assert shapes(several) == {(2, 2, 6, 6, 4)}
     np.testing.assert_allclose(several.sum[:, 1], pair.map(3).contribution().sum, rtol=1e-5, atol=1e-7)
+
+
+def test_a_contribution_is_not_multiplied_again(trace):
+    maps = trace.saliency(2)
+    for x in (None, np.ones((2, 6, 6, 2), "float32")):
+        with pytest.raises(InputError, match=r"times its signal\. Received: maps that are contributions already: Exc"):
+            maps.contribution().contribution(x)
+    bare = replace(maps, signal=None)
+    with pytest.raises(InputError, match=r"times its signal\. Received: maps that have no signal: ExcitationMap"):
+        bare.contribution()
+    np.testing.assert_array_equal(bare.contribution(maps.signal).sum, maps.contribution().sum)
 
 
 def test_contributions_add_up_to_the_unit_less_its_biases(randomize, inputs_for):

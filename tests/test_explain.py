@@ -225,3 +225,40 @@ def test_maps_of_float64():
     assert np.asarray(maps.sum).dtype == "float64"
     for mine, twin in zip(channels(maps), channels(pane.trace(draw(2, 6)).saliency(1))):
         np.testing.assert_allclose(mine, twin, rtol=1e-12, atol=1e-14)
+
+
+def test_parts_beyond_float32_whose_sum_is_within():
+    """S cancels from layer to layer, D does not: compiled, only D leaves the range."""
+    hidden = [layers.Dense(64, use_bias=False) for _ in range(6)]
+    model = keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(3)])
+    pane = pane_keras.wrap(model)
+    for variable in model.weights:
+        variable.assign(variable * 2.0**20.5)
+    x = draw(2, 64) * np.float32(1e-30)
+    maps, eager = pane.explain(x, 1), pane.trace(x).saliency(1)
+    assert int(np.asarray(eager.log2_scale).min()) > 126
+    for part in ("positive", "negative", "sum"):
+        assert np.isfinite(getattr(maps, part)).all()
+    assert_same(maps, eager)
+
+
+@pytest.mark.parametrize("how", [{}, {"axis": (1, 2)}, {"axis": None}, {"invert": True}], ids=str)
+def test_it_follows_statistics_that_were_adapted_again(how):
+    """Keras makes constants of them, which a compiled function would keep."""
+    x, data = keras.Input((3, 2)), draw(2, 3, 2)
+    norm = layers.Normalization(**how)
+    pane = pane_keras.wrap(filled(x, layers.Dense(3)(layers.Flatten()(norm(x)))))
+    for scale in (1.0, 4.0):
+        norm.adapt(scale * draw(8, 3, 2) + scale)
+        assert_same(pane.explain(data, 0), pane.trace(data).saliency(0))
+        np.testing.assert_allclose(pane.trace(data).logits(), pane.model(data), rtol=1e-5, atol=1e-6)
+
+
+def test_a_trace_takes_the_statistics_that_the_model_computes_with():
+    """Weights that were set without `finalize_state` change nothing in Keras."""
+    x, norm = keras.Input((3,)), layers.Normalization()
+    model = filled(x, layers.Dense(2)(norm(x)))
+    norm.adapt(draw(8, 3))
+    norm.adapt_mean.assign([5.0, 5.0, 5.0])
+    pane = pane_keras.wrap(model)
+    np.testing.assert_allclose(pane.trace(draw(2, 3)).logits(), model(draw(2, 3)), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import os
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -65,6 +66,11 @@ def labelled(x):
     return tf.data.Dataset.from_tensor_slices((x, np.arange(len(x))))
 
 
+def hdf5(x):
+    """A dataset in memory, which is indexed in increasing order only."""
+    return h5py.File("samples.h5", "w", driver="core", backing_store=False).create_dataset("x", data=x)
+
+
 DATA = {
     "array": (lambda x: x, 2),
     "list of one array": (lambda x: [x], 2),
@@ -73,6 +79,7 @@ DATA = {
     "dataset with labels": (labelled, 2),
     "batched dataset": (lambda x: tf.data.Dataset.from_tensor_slices(x).batch(2), None),
     "batched dataset with labels": (lambda x: labelled(x).batch(2), None),
+    "hdf5": (hdf5, 2),
     "generated": (lambda x: tf.data.Dataset.from_generator(lambda: iter(x), output_signature=tf.TensorSpec(6)), 2),
 }
 
@@ -81,6 +88,12 @@ DATA = {
 def test_any_kind_of_data(pane, x, kind):
     make, batch_size = DATA[kind]
     assert_maps(explain(pane, make(x), batch_size=batch_size, target=1), pane, x, target=1)
+
+
+def test_hdf5_and_array_are_the_same_data_to_files(pane, x, computed, tmp_path):
+    how = {"out": tmp_path / "maps", "target": 1}
+    assert explain(pane, hdf5(x), **how) == explain(pane, x, **how)
+    assert computed == [2, 2, 2]
 
 
 def test_settings_are_those_of_explain(pane, x):

@@ -220,3 +220,88 @@ def test_a_map_inside_a_graph_prints(residual):
 
     graph_function(show, (None, 6, 6, 2)).get_concrete_function()
     assert "class 2" in texts[0]
+
+
+def test_symbolic_classes_count_from_the_end_and_are_no_other_class(residual, inputs_for):
+    """Where the host has no values nothing can be raised: a class that is not there has a map of zeros."""
+    pane, x = wrap(residual), inputs_for(residual)
+    function = graph_function(lambda x, t: tensors(pane.trace(x).saliency(t)))
+    for target in ([-1, -5], -2):
+        assert_same(function(tf.constant(x), tf.constant(target)), tensors(pane.trace(x).saliency(target)))
+    for target in ([5, 2], [-6, 2]):
+        positive, _, total, *_ = (np.asarray(t) for t in function(tf.constant(x), tf.constant(target)))
+        assert not positive[0].any()
+        assert not total[0].any()
+        np.testing.assert_allclose(total[1], np.asarray(pane.trace(x).saliency(2).sum)[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (tf.constant([1.0, 2.0]), "A class is an int, or one int for each sample"),
+        (tf.constant([[1, 2]]), "A class is an int, or one int for each sample"),
+        (tf.constant([1, 2, 3]), "one class for each of the 2 samples. Received: 3 classes"),
+    ],
+    ids=["floats", "two axes", "too many"],
+)
+@pytest.mark.parametrize("way", ["saliency", "explain"])
+def test_symbolic_classes_of_a_wrong_kind(residual, inputs_for, target, message, way):
+    pane, x = wrap(residual), tf.constant(inputs_for(residual))
+    ask = {"saliency": lambda x, t: pane.trace(x).saliency(t).sum, "explain": lambda x, t: pane.explain(x, t).sum}[way]
+    with pytest.raises(TargetError, match=message):
+        graph_function(ask)(x, target)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (None, 6)], ids=str)
+def test_explain_inside_a_graph(two_outputs, inputs_for, shape):
+    pane, x = wrap(two_outputs), inputs_for(two_outputs)
+    trace = pane.trace(x)
+    for target in (None, 2, [0, -1]):
+        function = graph_function(lambda x, t=target: tensors(pane.explain(x, t, output="kind")), shape)
+        assert_same(function(tf.constant(x)), tensors(trace.saliency(target, output="kind")))
+    ask = tf.function(lambda x, t: tensors(pane.explain(x, t, output="kind")), autograph=False)
+    for target in ([0, -1], 1):
+        assert_same(ask(tf.constant(x), tf.constant(target)), tensors(trace.saliency(target, output="kind")))
+
+
+@pytest.mark.parametrize("width", [3, 5])
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda trace: tensors(trace.between("input", "h").dense()),
+        lambda trace: tensors(trace.between("input", "h").channels()),
+        lambda trace: (trace["h"].positive.dense(), trace["h"].negative.dense()),
+    ],
+    ids=["dense", "channels", "view"],
+)
+def test_all_coefficients_with_an_unknown_batch(randomize, inputs_for, width, query):
+    x = keras.Input((4,))
+    model = randomize(keras.Model(x, layers.Dense(2)(layers.Dense(width, name="h")(x))))
+    pane, data = wrap(model), inputs_for(model, 3)
+    function = graph_function(lambda x: tuple(query(pane.trace(x))), (None, 4))
+    assert_same(function(tf.constant(data)), query(pane.trace(data)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "value", "word"),
+    [
+        (lambda pair, t: pair.map(t), tf.constant(1), "unit"),
+        (lambda pair, t: pair.map([t, 2]), tf.constant(1), "unit"),
+        (lambda pair, t: pair.map(channel=t), tf.constant(1), "channel"),
+        (lambda pair, t: pair.map(region=t), tf.constant([True] * 5), "region"),
+        (lambda pair, t: pair.map(region=[t]), tf.constant([True] * 5), "region"),
+    ],
+    ids=["unit", "units", "channel", "region", "regions"],
+)
+def test_a_selection_without_a_value_is_refused(residual, inputs_for, ask, value, word):
+    pane, x = wrap(residual), tf.constant(inputs_for(residual))
+    message = rf"A {word} of layer 'logits' has to be known while a graph is made\. Received: .*weights=, which may be"
+    with pytest.raises(TargetError, match=message):
+        graph_function(lambda x, t: ask(pane.trace(x).between("input", "logits"), t).sum)(x, value)
+
+
+def test_the_verdict_reads_values(residual):
+    pane = wrap(residual)
+    function = graph_function(lambda x: pane.trace(x).saliency().diagnose().sum, (2, 6, 6, 2))
+    with pytest.raises(TargetError, match=r"diagnose\(\) reads values, which are not known inside a graph"):
+        function.get_concrete_function()

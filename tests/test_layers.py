@@ -450,3 +450,45 @@ def test_coefficient_near_zero_loses_nothing(name):
 def test_alias_is_the_same_function():
     for alias, name in ALIASES.items():
         assert getattr(keras.activations, alias) is getattr(keras.activations, name)
+
+
+# --- normalization ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3), (3, 5, 5)], ids=str)
+@pytest.mark.parametrize("how", [{}, {"offset": -1.0}], ids=str)
+def test_rescaling_by_channel_where_channels_come_first(channels_first, shape, how):
+    layer, x = layers.Rescaling([1.0, -2.0, 3.0], **how), np.random.default_rng(0).normal(size=(2, *shape))
+    output, positive, _ = pane_keras.ExcitationLayer(layer).excite(x.astype("float32"))
+    assert_close(output, layer(x), "output", 1e-6)
+    expected = np.broadcast_to(np.float64([1, -2, 3])[:, None, None], shape).ravel()
+    for dense in np.asarray(positive).reshape(2, expected.size, expected.size):
+        np.testing.assert_array_equal(dense, np.diag(expected))
+
+
+def test_offsets_of_rescaling_are_laid_over_the_last_axis_whatever_comes_first(channels_first):
+    """Keras reshapes the scale alone."""
+    layer, x = layers.Rescaling([1.0, -2.0, 3.0], [0.5, 0.0, -1.0]), np.ones((2, 3, 3, 3), "float32")
+    output, *_ = pane_keras.ExcitationLayer(layer).excite(x)
+    assert_close(output, layer(x), "output", 1e-6)
+
+
+# --- what changes nothing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cls", "note"), [
+    (layers.Dropout, "y = x: noise is drawn in training only."),
+    (layers.ActivityRegularization, "y = x: its penalty counts in training only."),
+    (layers.Identity, "y = x."),
+    (layers.InputLayer, "y = x."),
+])  # fmt: skip
+def test_what_is_said_of_layers_that_change_nothing(cls, note):
+    assert registered()[0][cls].summary == note

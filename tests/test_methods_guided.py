@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from agreement import draw, filled
 from bystanders import state_of
 from keras import activations, layers, ops
@@ -47,6 +48,9 @@ BODIES = {
     "subclass": separate(OwnReLU),
     "Activation": separate(lambda: layers.Activation("relu")),
     "Activation relu6": separate(lambda: layers.Activation("relu6")),
+    "fused keras.ops": fused(ops.relu),
+    "fused function of the framework": fused(tf.nn.relu),
+    "fused function of the user": fused(lambda x: ops.maximum(x, 0)),
     "keras.ops": separate(lambda: ops.relu),
     "keras.ops relu6": separate(lambda: ops.relu6),
     "keras.activations": separate(lambda: activations.relu),
@@ -141,9 +145,10 @@ def test_a_model_without_relus(body):
         methods()[GUIDED].explain(network(body), draw(1, *SHAPE))
 
 
-def test_a_relu_inside_a_layer():
+@pytest.mark.parametrize("activation", ["relu", ops.relu, layers.ReLU()], ids=str)
+def test_a_relu_inside_a_layer(activation):
     x = keras.Input(SHAPE)
-    h = layers.DepthwiseConv2D(2, activation="relu", name="depthwise")(x)
+    h = layers.DepthwiseConv2D(2, activation=activation, name="depthwise")(x)
     model = filled(x, layers.Dense(2)(layers.Flatten()(layers.Conv2D(2, 1, activation="relu")(h))))
     with pytest.raises(UnsupportedLayerError, match=r"the ReLU of layer 'depthwise'.*fused into a DepthwiseConv2D"):
         methods()["guided-grad-cam"].explain(model, draw(1, *SHAPE))

@@ -2,9 +2,12 @@
 
 import io
 
+import keras
 import numpy as np
 import pytest
+from agreement import draw, filled
 from drawn import array_of, colour, excitation, one_map, outside, overlapping, panels, redness, rendered, texts, words
+from keras import layers
 from PIL import Image
 
 import pane_keras
@@ -319,3 +322,45 @@ def test_a_notebook_shows_figures_though_pyplot_knows_nothing_of_them():
     assert shown.format == "PNG"
     assert shown.size == figure.canvas.get_width_height()
     assert (np.asarray(shown.convert("RGB")).astype(int) == rendered(figure)).mean() > 0.99
+
+
+def picture_and_facts():
+    picture, facts = keras.Input((4, 4, 3), name="picture"), keras.Input((5,), name="facts")
+    joined = layers.Concatenate()([layers.Flatten()(picture), facts])
+    model = filled([picture, facts], layers.Dense(3, name="scores")(joined))
+    return pane_keras.wrap(model).trace([draw(1, 4, 4, 3), draw(1, 5)])
+
+
+def test_pictures_beside_some_of_several_inputs():
+    trace, black = picture_and_facts(), np.zeros((1, 4, 4, 3), "uint8")
+    figures = trace.plot(1, pictures={"picture": black}, verdict=False)
+    assert "picture" in panels(figures["picture"])
+    np.testing.assert_array_equal(array_of(panels(figures["picture"])["picture"]), 0)
+    assert "facts" in panels(figures["facts"])
+    with pytest.raises(InputError, match=r"by the names of the inputs \['picture', 'facts'\]\. Received: \['pic'\]"):
+        trace.plot(1, pictures={"pic": black}, verdict=False)
+    with pytest.raises(InputError, match=r"by the names of the inputs \['picture', 'facts'\]\. Received: ndarray"):
+        trace.plot(1, pictures=black, verdict=False)
+
+
+def test_a_dict_of_the_picture_of_one_input(residual_trace):
+    black = np.zeros((2, 6, 6, 3), "uint8")
+    figure = residual_trace.plot(1, pictures={"picture": black}, verdict=False)
+    np.testing.assert_array_equal(array_of(panels(figure.subfigs[0])["picture"]), 0)
+
+
+def test_maps_are_drawn_with_their_verdict(residual_trace):
+    maps = residual_trace.saliency(1)
+    verdict = str(maps.diagnose())
+    for figure in (maps.plot(), plot(maps), maps.plot(contribution=True), residual_trace.plot(1)):
+        assert words(figure).count(verdict) == 1
+    for figure in (maps.plot(verdict=False), plot(maps.samples(slice(1))), maps.contribution().plot()):
+        assert "rank correlation" not in words(figure)
+
+
+def test_maps_of_a_model_that_has_changed_are_drawn_and_say_so(residual, inputs_for):
+    pane = pane_keras.wrap(residual)
+    maps = pane.explain(inputs_for(residual), 1)
+    kernel = residual.get_layer("scores").kernel
+    kernel.assign(-2 * kernel)
+    assert "No verdict: The model has changed since these maps were made" in words(maps.plot())

@@ -50,7 +50,17 @@ def trace():
         ({"channel": -4}, "Layer '{layer}' has the channels 0 to 2. Received: channel=-4."),
         ({"channel": 1.0}, "Layer '{layer}' has the channels 0 to 2. Received: channel=1.0."),
         ({"channel": [0, 3]}, "Received: channel=3."),
-        ({"channel": []}, "Expected as many channels as regions of layer '{layer}', or one of either. Received: 0"),
+        ({"channel": []}, "Expected at least one channel of layer '{layer}'. Received: channel=[]."),
+        ({"channel": True}, "Layer '{layer}' has the channels 0 to 2. Received: channel=True. Pass a mask as region=."),
+        ({"channel": np.array([True, False, True])}, "Received: channel=True. Pass a mask as region=."),
+        ({"channel": "ab"}, "Layer '{layer}' has the channels 0 to 2. Received: channel='ab'."),
+        ({"channel": (0, 1.5)}, "Layer '{layer}' has the channels 0 to 2. Received: channel=1.5."),
+        ({"units": (True, 0, 1)}, "Received: booleans. Pass a mask as region=."),
+        ({"units": [(0, 0, 1), (0, True, 1)]}, "Received: booleans. Pass a mask as region=."),
+        ({"units": [[[True] * 3] * 2] * 2}, "Received: booleans. Pass a mask as region=."),
+        ({"region": np.ones((3, 2, 2), bool)}, "For one region a sample pass a list, region=[...], and per_sample=T"),
+        ({"region": np.ones((3, 2, 2, 3), bool)}, "For one region a sample pass a list, region=[...], and per_sample"),
+        ({"weights": np.ones((3, 2, 2, 3)), "per_sample": True}, "Weights with the batch axis need no per_sample=True"),
         ({"channel": [0, 1], "region": [np.ones((2, 2), bool)] * 3}, "or one of either. Received: 2 and 3."),
         ({"region": np.ones((2, 3), bool)}, "A region of layer '{layer}' is a boolean array of shape (2, 2, 3) or (2,"),
         ({"region": np.ones((2, 2))}, "Received: float64 of shape (2, 2)."),
@@ -86,3 +96,18 @@ def test_a_layer_without_axes_has_no_channels():
     assert pair.map(weights=np.array(2.0)).sum.shape == (2, 3)
     with pytest.raises(TargetError, match="'logits'"):
         pair.map(channel=0)
+
+
+@pytest.mark.parametrize("mask", [[True, False, True, False], np.array([True, False, True, False])], ids=type)
+def test_a_list_of_booleans_is_not_units_0_and_1(mask):
+    x = keras.Input((3,))
+    pair = pane_keras.wrap(filled(x, layers.Dense(4)(x))).trace(draw(2, 3)).between("input", "logits")
+    with pytest.raises(TargetError, match=r"of layer 'logits' is .* Received: booleans\. Pass a mask as region="):
+        pair.map(mask)
+    assert pair.map(region=mask).sum.shape == (2, 3)
+
+
+def test_an_argument_that_there_is_not(trace):
+    for query in (trace.between("input", "rank3").map, trace.between("rank3", "logits").effect):
+        with pytest.raises(TypeError, match=r"Excitation\.(map|effect)\(\) got an unexpected keyword argument 'units'"):
+            query(units=3)

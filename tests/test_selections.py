@@ -270,3 +270,28 @@ def test_samples_of_a_map(pairs, several):
         np.testing.assert_array_equal(getattr(chosen, part), np.asarray(getattr(maps, part))[1:])
     assert (chosen.over, chosen.of, chosen.axes) == (maps.over, maps.of, maps.axes)
     np.testing.assert_array_equal(chosen.contribution().sum, np.asarray(maps.contribution().sum)[1:])
+
+
+@pytest.mark.parametrize("asked", [(0, 2), range(0, 3, 2), np.array([0, 2]), iter([0, 2]), keras.ops.array([0, 2])])
+def test_any_iterable_of_channels(pairs, asked):
+    _, query, _ = pairs[2]
+    assert_same(query(channel=asked), beside(channels(query(channel=0)), channels(query(channel=2))))
+
+
+@pytest.mark.parametrize("one", [np.int64(2), np.array(2), keras.ops.array(2)], ids=repr)
+def test_one_channel_or_unit_as_an_array(pairs, one):
+    _, query, _ = pairs[1]
+    for maps in (query(one), query(channel=one)):
+        assert_same(maps, channels(query(2)))
+
+
+def test_selections_as_tensors(pairs):
+    _, query, shape = pairs[2]
+    units, array = some_units(shape), keras.ops.array
+    assert_same(query(array(units)), stacked(query, units))
+    assert_same(query([array(unit) for unit in units]), stacked(query, units))
+    region = draw(*shape, seed=2) > 0.3
+    assert_same(query(region=array(region)), channels(query(region=region)))
+    assert_same(query(region=[array(region)] * 2), channels(query(region=[region] * 2)))
+    _, query, _ = pairs[1]
+    assert_same(query(array([1, 4])), stacked(query, [(1,), (4,)]))

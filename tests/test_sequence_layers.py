@@ -13,6 +13,7 @@ from keras import layers, ops
 from tracked import joined, linear, matrix, scaled, source, stage, tanh, where
 
 from pane_keras.errors import NoPathError
+from pane_keras.plotting import strip
 from pane_keras.testing import check_layer
 
 T, D = 3, 2
@@ -144,6 +145,27 @@ def test_excitations_start_from_a_category_of_words(make):
     assert_agrees(trace, layer.name, "scores", twins.dense(dense, source(layer.name, category)))
 
 
+WORDY = {
+    "lookup": lambda **how: layers.StringLookup(vocabulary=["a b", "c"], output_mode="one_hot", **how),
+    "vectorization": lambda **how: layers.TextVectorization(vocabulary=["a", "b"], output_mode="multi_hot", **how),
+    "hash": lambda **how: layers.Hashing(4, output_mode="one_hot", **how),
+}
+
+
+@pytest.mark.parametrize("case", WORDY)
+def test_words_have_no_coefficients(case):
+    """Words are zero excitation; what they are turned into can be asked for and drawn."""
+    layer, x = WORDY[case](name="found"), keras.Input((1,), dtype="string", name="words")
+    trace = traced(filled(x, layers.Dense(2, name="scores")(layer(x))), ops.convert_to_tensor(WORDS))
+    output, positive, negative = trace[layer.name]
+    np.testing.assert_array_equal(output, layer(WORDS))
+    assert positive.shape == negative.shape == (2, *output.shape[1:], 1)
+    assert not positive.excitation.signal.numpy().any()
+    for part in (positive, negative):
+        assert not np.asarray(part).any()
+    assert layer.name in strip(trace, [layer.name]).axes[0].get_title()
+
+
 def test_words_as_indices_of_an_embedding():
     text, table = layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=3), layers.Embedding(5, D)
     x, end = keras.Input((1,), dtype="string"), layers.GlobalAveragePooling1D()
@@ -180,7 +202,17 @@ def _pooled(space, outs, first, reduce):
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("kind", ["Average", "Max"])
 def test_adaptive_pooling(rank, data_format, kind):
-    space, size = SPACES[rank]
+    _check_adaptive_pooling(*SPACES[rank], rank, data_format, kind)
+
+
+@pytest.mark.parametrize(("space", "size"), [((4,), 6), ((2, 3), (5, 2))], ids=str)
+@pytest.mark.parametrize("kind", ["Average", "Max"])
+def test_adaptive_pooling_to_more_than_there_is(space, size, kind):
+    """Windows overlap, and an element is selected more than once. In three dimensions Keras's own layer crashes."""
+    _check_adaptive_pooling(space, size, len(space), "channels_last", kind)
+
+
+def _check_adaptive_pooling(space, size, rank, data_format, kind):
     outs, first = (size,) if rank == 1 else size, data_format == "channels_first"
     layer = getattr(layers, f"Adaptive{kind}Pooling{rank}D")(size, data_format=data_format)
     shape = (D, *space) if first else (*space, D)

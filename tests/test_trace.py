@@ -391,6 +391,46 @@ def test_a_dict_of_outputs_is_named_by_what_it_holds(randomize, inputs_for):
         np.testing.assert_allclose(trace.logits(name), result[key], rtol=1e-5, atol=1e-6)
 
 
+def test_the_keys_of_a_dict_of_outputs(randomize, inputs_for):
+    """What the model itself returns under a name can be asked for by it."""
+    x = keras.Input((4,))
+    outputs = {"logits": layers.Dense(2, name="one")(x), "two": layers.Dense(3, name="b")(x)}
+    outputs["one"] = layers.Dense(4, name="c")(x)
+    model = randomize(keras.Model(x, outputs))
+    data = inputs_for(model)
+    trace = wrap(model).trace(data)
+    for key, value in model(data).items():
+        np.testing.assert_allclose(trace.logits(key), value, rtol=1e-5, atol=1e-6)
+        assert_maps_equal(
+            trace.saliency(1, output=key), trace.between("input", {"two": "b", "one": "c"}.get(key, key)).map(1)
+        )
+    with pytest.raises(TargetError, match=r"no output 'three'\. Its outputs are .*, by key \['logits', 'one', 'two'\]"):
+        trace.logits("three")
+
+
+def test_ends_called_input_and_logits_among_several(randomize, inputs_for):
+    """A name that is really there means what is called so."""
+    x, meta = keras.Input((4,), name="input"), keras.Input((3,), name="meta")
+    hidden = layers.Dense(5, activation="relu", name="h")(layers.Concatenate()([x, meta]))
+    model = randomize(
+        keras.Model([x, meta], [layers.Dense(3, name="logits")(hidden), layers.Dense(2, name="aux")(hidden)])
+    )
+    trace = wrap(model).trace(inputs_for(model))
+    for name, output in (("logits", 0), ("aux", 1)):
+        maps = trace.saliency(1, output=output)
+        for source in ("input", "meta"):
+            assert_maps_equal(trace.between(source, name).map(1), maps[source])
+    assert trace.between("h", "logits").target_shape == (3,)
+
+
+def test_a_layer_called_input_among_several_inputs(randomize, inputs_for):
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    hidden = layers.Dense(5, name="input")(layers.Concatenate()([a, b]))
+    model = randomize(keras.Model([a, b], layers.Dense(3)(hidden)))
+    trace = wrap(model).trace(inputs_for(model))
+    assert trace.between("input", "logits").source_shape == (5,)
+
+
 # The self-check
 
 

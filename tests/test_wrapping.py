@@ -15,7 +15,7 @@ from keras import layers, tree
 
 import pane_keras
 from pane_keras import ExcitationLayer, pieces, wrap
-from pane_keras.errors import PaneError, SaveError
+from pane_keras.errors import ModelError, PaneError, SaveError
 
 MODELS = ("cnn", "residual", "two_inputs", "two_outputs", "nested")
 
@@ -458,3 +458,59 @@ def test_traces_from_several_threads_do_not_mix(residual, inputs_for):
         assert len(results[k]) == 3
         for result in results[k]:
             np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-7)
+
+
+# A Sequential that grows or shrinks
+
+
+def stack(name):
+    return keras.Sequential([keras.Input((4,)), layers.Dense(5, name="hidden"), layers.Dense(3, name="out")], name=name)
+
+
+def grow(model):
+    model.add(layers.Dense(2, name="more"))
+
+
+def shrink(model):
+    model.pop()
+
+
+@pytest.mark.parametrize("change", [grow, shrink])
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "nested"])
+def test_layers_added_or_removed_after_wrapping(change, inside):
+    inner, x = stack("inner"), np.ones((1, 4), "float32")
+    model = keras.Sequential([keras.Input((4,)), inner], name="outer") if inside else inner
+    pane = wrap(model)
+    pane.explain(x, 0)
+    change(inner)
+    message = rf"'{model.name}' runs other layers than when it was wrapped\. Wrap it again"
+    for ask in (pane.trace, lambda x: pane.explain(x, 0)):
+        with pytest.raises(ModelError, match=message):
+            ask(x)
+    if not inside:  # a model around it keeps the shapes it was built with
+        np.testing.assert_allclose(wrap(model).trace(x).logits(), model(x), rtol=1e-6)
+
+
+def test_a_sequential_that_is_built_again_is_the_same():
+    model, x = stack("again"), np.ones((1, 4), "float32")
+    pane = wrap(model)
+    model.build((None, 4))
+    model.add(model.pop())
+    np.testing.assert_allclose(pane.trace(x).logits(), model(x), rtol=1e-6)
+
+
+# A wrapped model
+
+
+def test_wrapping_a_wrapped_model_wraps_the_model_inside(cnn, inputs_for):
+    first = wrap(cnn)
+    second = wrap(first)
+    assert second.model is cnn
+    assert list(second.trace(inputs_for(cnn))) == list(first.trace(inputs_for(cnn)))
+
+
+def test_a_wrapped_model_that_has_changed_can_be_wrapped_again():
+    model, x = stack("again"), np.ones((1, 4), "float32")
+    pane = wrap(model)
+    grow(model)
+    np.testing.assert_allclose(wrap(pane).trace(x).logits(), model(x), rtol=1e-6)

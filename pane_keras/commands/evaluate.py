@@ -50,8 +50,9 @@ def run(arguments):
 
 
 def _data(arguments, classifier):
-    scale, offset = scale_and_offset(arguments, classifier.shape[-1])
-    pictures = load_pictures(arguments.data, classifier, scale=scale, offset=offset, classes=arguments.classes)
+    scale, offset, turned = scale_and_offset(arguments, classifier.shape[-1])
+    how = {"scale": scale, "offset": offset, "blue_first": turned, "classes": arguments.classes}
+    pictures = load_pictures(arguments.data, classifier, **how)
     only_correct = not arguments.all_images
     return pictures, selected(pictures, classifier, arguments.samples, seed=arguments.seed, only_correct=only_correct)
 

@@ -54,7 +54,8 @@ def write_maps(maps, picture, title, file, arguments, *, channel_axis=-1, note=N
     """
     paths = {"figure": file if arguments.png else None, "maps": file.with_suffix(".npz") if arguments.npz else None}
     if arguments.png:
-        save_png(plot(maps, picture[None], titles=[title], note=note, channel_axis=channel_axis), file)
+        figure = plot(maps, picture[None], titles=[title], note=note, channel_axis=channel_axis, verdict=False)
+        save_png(figure, file)
     if arguments.npz:
         arrays = {name: np.asarray(getattr(maps, name)) for name in _ARRAYS if getattr(maps, name) is not None}
         written(paths["maps"], lambda file: np.savez_compressed(file, **arrays))

@@ -109,7 +109,9 @@ def _numbers(array):
 
 
 def scale_and_offset(arguments, channels):
-    """Returns what `evaluate` multiplies pixels with and adds to them: (scale, offset), None for nothing.
+    """Returns how `evaluate` makes what the model takes of pixels: (scale, offset, whether blue comes first).
+
+    Scale and offset are None for nothing, and stand in the order of the model's channels.
 
     Args:
         arguments: The parsed arguments `model`, `scale` and `offset`.
@@ -120,13 +122,14 @@ def scale_and_offset(arguments, channels):
     """
     function, module = preprocessing_of(arguments.model)
     if function is None or arguments.scale is not None or arguments.offset is not None:
-        return arguments.scale, arguments.offset
+        return arguments.scale, arguments.offset, False
     pixels = np.array([[0] * channels, [255] * channels, 50 * np.arange(channels)], "float32")
     black, white, colour = np.asarray(function(pixels.reshape(3, 1, 1, channels).copy())).reshape(3, channels)
     scale = (white - black) / 255
-    if not np.allclose(colour, pixels[2] * scale + black, atol=1e-4):
-        raise InputError(
-            f"{arguments.model} takes pixels as {module}.preprocess_input makes them, blue first, which no scale and "
-            "offset do. Put that in front of it as layers and save it: a .keras file that takes pixels of 0 to 255."
-        )
-    return scale, black
+    for turned in (False, True):
+        if np.allclose(colour, pixels[2][:: -1 if turned else 1] * scale + black, atol=1e-4):
+            return scale, black, turned
+    raise InputError(
+        f"{arguments.model} takes pixels as {module}.preprocess_input makes them, which no scale and offset do. Put "
+        "that in front of it as layers and save it: a .keras file that takes pixels of 0 to 255."
+    )

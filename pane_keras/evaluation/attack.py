@@ -6,7 +6,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from pane_keras.errors import InputError
-from pane_keras.evaluation.checks import checked_images, checked_percents, per_channel
+from pane_keras.evaluation.checks import checked_bounds, checked_images, checked_percents, per_channel
 from pane_keras.evaluation.classifier import classifier_of
 from pane_keras.evaluation.perturbing import by_region
 from pane_keras.evaluation.ranking import Ranking
@@ -59,7 +59,7 @@ def iterative_fgsm(model, images, *, step, bounds, limit=50, stride=7, iteration
     classifier = classifier_of(model, batch_size)
     images = checked_images(images, classifier)
     step = per_channel(step, images, "step", above=0)
-    low, high = _checked_bounds(bounds, images, step)
+    low, high = checked_bounds(bounds, images, step)
     limit, stride = (step * per_channel(v, images, word, above=0) for v, word in ((limit, "limit"), (stride, "stride")))
     if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
         raise InputError(f"Expected iterations to be an int of at least 1. Received: {iterations!r}.")
@@ -115,16 +115,3 @@ def guided_attack(
         progress=progress,
     )
     return GuidedAttack(checked_percents(percents), fooled, classifier.predicted(adversarial) != predicted)
-
-
-def _checked_bounds(bounds, images, step):
-    if not isinstance(bounds, (list, tuple, np.ndarray)) or len(bounds) != 2:
-        raise InputError(f"Expected bounds to be (lowest, highest) input. Received: {bounds!r}.")
-    low, high = (per_channel(bound, images, "bounds") for bound in bounds)
-    # Bounds and images may have been rounded on different ways.
-    if (images < low - step / 100).any() or (images > high + step / 100).any():
-        raise InputError(
-            f"Expected images within the bounds {bounds!r}. Received: {images.min():g} to {images.max():g}. Both are "
-            "in the model's own input units."
-        )
-    return low, high

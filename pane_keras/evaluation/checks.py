@@ -103,6 +103,24 @@ def per_channel(value, images, word, above=None):
     return array.astype(images.dtype)
 
 
+def checked_bounds(bounds, images, step):
+    """Returns (lowest, highest) input, each as `per_channel` does.
+
+    Raises:
+        InputError: Not two of them, or images that lie outside by more than a hundredth of `step`.
+    """
+    if not isinstance(bounds, (list, tuple, np.ndarray)) or len(bounds) != 2:
+        raise InputError(f"Expected bounds to be (lowest, highest) input. Received: {bounds!r}.")
+    low, high = (per_channel(bound, images, "bounds") for bound in bounds)
+    # Bounds and images may have been rounded on different ways.
+    if (images < low - step / 100).any() or (images > high + step / 100).any():
+        raise InputError(
+            f"Expected images within the bounds {bounds!r}. Received: {images.min():g} to {images.max():g}. Both are "
+            "in the model's own input units."
+        )
+    return low, high
+
+
 def chosen_from(value, words, name):
     """Returns one of the words. Raises InputError for any other."""
     if value not in words:

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from pane_keras.evaluation import experiments as known
 from pane_keras.evaluation.attack import iterative_fgsm
+from pane_keras.evaluation.case import Case
 
 
 class Chunk:
@@ -19,7 +19,7 @@ class Chunk:
     """
 
     def __init__(self, run, start, tasks):
-        self._run, self._start, self._stop = run, start, (stop := start + run.chunk)
+        self._run, self._start, self._stop = run, start, (stop := min(start + run.chunk, len(run.images)))
         self._images, self._targets = run.images[start:stop], run.targets[start:stop]
         self._counts = {}
         for task in tasks:
@@ -35,7 +35,7 @@ class Chunk:
     def case(self, task):
         """Returns the `Case` of a task."""
         run, name, count = self._run, task.method.name, task.count(self._start, self._stop)
-        return known.Case(
+        return Case(
             run.model,
             run.classifier,
             task.method,

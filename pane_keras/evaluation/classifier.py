@@ -9,6 +9,8 @@ from pane_keras.errors import InputError, ModelError
 from pane_keras.evaluation.heads import read_head
 from pane_keras.extras import needed
 
+_CHANNELS = (1, 3, 4)
+
 special = needed("scipy.special", "SciPy", "evaluation")
 
 
@@ -128,6 +130,11 @@ def _check(logits):
         raise ModelError(
             f"Expected a model of pictures, (batch, height, width, channels). Received: {logits.name!r} with the input "
             f"{shape}. Put keras.Input((height, width, channels)) and a Reshape in front."
+        )
+    if shape[1] in _CHANNELS and (shape[-1] or 0) > max(_CHANNELS):
+        raise ModelError(
+            f"Expected a model of pictures with the channels last. Received: {logits.name!r} with the input {shape}. "
+            "Put keras.Input((height, width, channels)) and keras.layers.Permute((3, 1, 2)) in front."
         )
     if classes is None or classes < 2:
         raise ModelError(

@@ -11,7 +11,7 @@ from pane_keras.errors import InputError, LoadError
 from pane_keras.evaluation.arrays import read_arrays
 from pane_keras.evaluation.checks import per_channel
 from pane_keras.picture_files import pictures_in
-from pane_keras.pictures import read_picture
+from pane_keras.pictures import read_picture, refuse_channels
 
 _AT_ONCE = 64
 
@@ -58,7 +58,7 @@ class Sample:
     notices: tuple
 
 
-def load_pictures(source, classifier, *, scale=None, offset=None, classes=None):
+def load_pictures(source, classifier, *, scale=None, offset=None, blue_first=False, classes=None):
     """Returns the `Pictures` of a source.
 
     Args:
@@ -66,6 +66,7 @@ def load_pictures(source, classifier, *, scale=None, offset=None, classes=None):
             takes: a `.npz` file, the name of one of Keras's data sets, an array of images, or (images, labels).
         classifier: The `Classifier` they are for.
         scale, offset: Numbers, or one a channel: the model takes value * scale + offset. By default as they are.
+        blue_first: Whether the model takes the channels in the opposite order, for which scale and offset are meant.
         classes: File with the name of a class folder on each line, in the order of the model's classes; by default the
             folders' names in alphabetical order.
 
@@ -75,12 +76,13 @@ def load_pictures(source, classifier, *, scale=None, offset=None, classes=None):
     if None in classifier.shape:
         raise InputError(f"Expected a model of pictures of a fixed size. Received: the input {classifier.shape}.")
     scale, offset = _scaling(scale, offset, classifier)
+    order = slice(None, None, -1 if blue_first else None)
     if isinstance(source, (str, Path)) and Path(source).is_dir():
-        return _from_folder(Path(source), classifier, scale, offset, classes)
+        return _from_folder(Path(source), classifier, scale, offset, classes, order)
     if classes is not None:
         raise InputError("classes= names the folders of a folder of pictures, and the data are arrays. Leave it out.")
     images, labels = read_arrays(source)
-    return _from_arrays(images, labels, classifier, scale, offset)
+    return _from_arrays(_fitting(images, classifier)[..., order], labels, classifier, scale, offset)
 
 
 def selected(pictures, classifier, samples=None, *, seed=0, only_correct=True):
@@ -161,25 +163,40 @@ def _scaling(scale, offset, classifier):
     return scale, offset
 
 
-def _from_folder(folder, classifier, scale, offset, classes):
+def _from_folder(folder, classifier, scale, offset, classes, order):
     height, width, channels = classifier.shape
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    order = _class_order(folder, names, classifier, classes) if names else {}
-    inside = [(path, label) for name, label in order.items() for path in pictures_in(folder / name, nested=True)]
-    inside = inside or [(path, None) for path in pictures_in(folder, nested=True)]
+    refuse_channels(channels)
+    inside, labels = _labelled(folder, classifier, classes)
     if not inside:
         raise LoadError(f"No pictures in {str(folder)!r}: expected a folder of pictures for each class.")
 
     def read(index):
         try:
-            picture = read_picture(inside[index][0], channels, (height, width))
+            picture = read_picture(inside[index], channels, (height, width))
         except LoadError:
             return None, ("left out, since they are damaged or no pictures",)
-        return picture.pixels * scale + offset, tuple(_general(note) for note in picture.notices)
+        return picture.pixels[..., order] * scale + offset, tuple(_general(note) for note in picture.notices)
 
-    labels = np.array([label for _, label in inside]) if order else None
     ends = np.minimum(offset, 255 * scale + offset), np.maximum(offset, 255 * scale + offset)
     return Pictures(read, len(inside), labels, ends, offset, np.abs(scale))
+
+
+def _labelled(folder, classifier, classes):
+    """The pictures and their labels; where pictures lie in the folder itself those alone, without labels."""
+    if beside := pictures_in(folder):
+        return beside, None
+    found = {path.name: pictures_in(path, nested=True) for path in sorted(folder.iterdir()) if _is_visible_folder(path)}
+    named = {name: pictures for name, pictures in found.items() if pictures}
+    if not named:
+        return [], None
+    # A class without a picture counts in the alphabetical order.
+    numbers = _class_order(folder, list(found), classifier, classes)
+    inside = [(path, numbers[name]) for name, pictures in named.items() for path in pictures]
+    return [path for path, _ in inside], np.array([label for _, label in inside])
+
+
+def _is_visible_folder(path):
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _general(note):
@@ -212,8 +229,8 @@ def _lines(path):
 
 
 def _from_arrays(images, labels, classifier, scale, offset):
-    images, notices = _fitting(images, classifier)
-    whole = images.dtype.kind in "bui"
+    images, notices = images.astype("float32") if images.dtype.kind == "b" else images, []
+    whole = images.dtype.kind in "ui"
     if whole and (images.min() < 0 or images.max() > 255):
         raise InputError(f"Expected whole numbers from 0 to 255. Received: {images.min()} to {images.max()}.")
     labels = None if labels is None else _labels(labels, len(images), classifier)
@@ -222,7 +239,7 @@ def _from_arrays(images, labels, classifier, scale, offset):
     def read(index):
         return resize(images[index]) * scale + offset, ()
 
-    ends = (0, 255) if whole else (images.min(), images.max())
+    ends = (0, 255) if whole else _ends(images)
     ends = [end * scale + offset for end in ends]
     bounds, black = (np.minimum(*ends), np.maximum(*ends)), ends[0]
     step = np.abs(scale) if whole else (bounds[1] - bounds[0]) / 255
@@ -247,7 +264,13 @@ def _fitting(images, classifier):
         )
     if not np.isfinite(images).all():
         raise InputError("The images hold a NaN or an infinity. Remove it first.")
-    return images, []
+    return images
+
+
+def _ends(images):
+    """Lowest and highest number of each channel, which may be normalised on its own; of all where one is constant."""
+    low, high = images.min(axis=(0, 1, 2)), images.max(axis=(0, 1, 2))
+    return (low, high) if (low < high).all() else (images.min(), images.max())
 
 
 def _labels(labels, count, classifier):

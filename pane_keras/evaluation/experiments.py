@@ -25,7 +25,8 @@ CHANGE, RELATIVE, LOGIT, ACCUMULATED, SHARE = (
     "accumulated logit change",
     "share as intended",
 )
-SUCCESS, CORRELATION, ABSOLUTE = "success rate", "rank correlation", "rank correlation of absolute values"
+SUCCESS, WHOLE = "success rate", "success rate of the whole attack"
+CORRELATION, ABSOLUTE = "rank correlation", "rank correlation of absolute values"
 SIZE = "size of the rank correlation"
 # These are ranked in all three ways, since a coefficient of PANE carries the pixel's sign as well.
 COEFFICIENTS = ("pos", "neg", "pos+neg", "pos-split", "pos+neg-float32")
@@ -34,42 +35,6 @@ SUMS = ("pos+neg", "pos+neg-contribution", "pos+neg-float32")
 
 class UnknownExperimentError(PaneError, ValueError):
     """No experiment has the name that was asked for."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What an experiment is given.
-
-    Attributes:
-        model: The Keras model.
-        classifier: Its `Classifier`.
-        method: The `Method` that made the maps.
-        images: Array (n, height, width, channels) in the model's own input units.
-        targets: Class that is explained of each, (n,).
-        maps: {name of a method: maps of these images}, those of `method` among them.
-        ranking: The `Ranking`, or None.
-        black, step: In input units, see `remove_salient` and `change_logits`.
-        adversarial: Function () -> the images as `iterative_fgsm` made them.
-        others: Function () -> the maps of `method` for each image's highest class but the target.
-        seed: Of new weights.
-    """
-
-    model: object
-    classifier: object
-    method: object
-    images: np.ndarray
-    targets: np.ndarray
-    maps: dict
-    ranking: Ranking | None = None
-    black: object = 0.0
-    step: object = 1.0
-    adversarial: Callable | None = None
-    others: Callable | None = None
-    seed: int = 0
-
-    def how(self):
-        """Returns what the metrics of a region are given: model, images, maps, and the ranking by name."""
-        return (self.classifier, self.images, self.maps[self.method.name]), {"ranking": self.ranking}
 
 
 @dataclass(frozen=True)
@@ -109,7 +74,7 @@ class Experiment:
         ranked: Whether it depends on how the entries of a map are ranked.
         methods: Names of the methods it is for, or None for all.
         needs: Names of the methods whose maps it reads besides.
-        by: Ways of ranking it has a meaning for.
+        by: Ways of ranking it has a meaning for: the bottom of the absolute values matters least.
         limit: Samples that it runs on by default, or None for all.
     """
 
@@ -204,9 +169,8 @@ def rows(experiment, method, ranking, values, *, seed=0):
     for quantity, numbers in _with_sizes(experiment, values).items():
         word, _, layer = quantity.partition("@")
         interval = bootstrap_interval(numbers, seed=seed)
-        for region, *ends, samples in zip(
-            experiment.regions or (layer,), interval.mean, interval.low, interval.high, interval.count
-        ):
+        regions = (100.0,) if word == WHOLE else experiment.regions or (layer,)
+        for region, *ends, samples in zip(regions, interval.mean, interval.low, interval.high, interval.count):
             row = Row(experiment.name, method, by, count, region, word, *map(float, ends), int(samples))
             made += [row, _accumulated(row)] if word == LOGIT else [row]
     return made
@@ -244,8 +208,12 @@ def _logits(where):
 
 
 def _attack(case):
+    """An image whose class is not the explained one before it is attacked says nothing of the map."""
     given, how = case.how()
-    return {SUCCESS: guided_attack(*given, case.adversarial(), **how).fooled.astype("float64")}
+    found = guided_attack(*given, case.adversarial(), **how)
+    wrong = (case.classifier.predicted(case.images) != case.targets)[:, None]
+    success = {SUCCESS: found.fooled, WHOLE: found.fooled_whole[:, None]}
+    return {word: np.where(wrong, np.nan, fooled) for word, fooled in success.items()}
 
 
 def _sensitivity(case):
@@ -283,7 +251,13 @@ _ALL = (
         by=("value", "contribution"),
     ),
     Experiment("logit-salient", "Lower salient pixels by 1/255 (V.C.5)", _logits("top"), LOGIT_PERCENTS),
-    Experiment("logit-negative", "Lower negative pixels by 1/255 (V.C.5)", _logits("bottom"), LOGIT_PERCENTS),
+    Experiment(
+        "logit-negative",
+        "Lower negative pixels by 1/255 (V.C.5)",
+        _logits("bottom"),
+        LOGIT_PERCENTS,
+        by=("value", "contribution"),
+    ),
     Experiment("guided-attack", "Keep an attack in the salient region (V.C.3)", _attack, ATTACK_PERCENTS),
     Experiment("class-sensitivity", "Map of the target and of the next class", _sensitivity, limit=100, **_WHOLE),
     Experiment("parts-agreement", "POS and -NEG", _agreement, methods=("pos",), needs=("neg",), **_WHOLE),

@@ -14,8 +14,8 @@ from pane_keras.evaluation.tables import series
 from pane_keras.extras import needed
 from pane_keras.plotting.notebook_figure import figure_class
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLES = {"": "-", "value": "-", "absolute": "--", "contribution": ":"}
 _FIXED = {"pos": 0, "pos+neg": 1}
 _PANELS = (

@@ -86,13 +86,18 @@ def read_head(model):
     return Head(_up_to(model, graph, final), kind or "softmax")
 
 
+_REMEDY = {
+    True: "Make a model of one output: keras.Model(model.input, model.outputs[0]).",
+    False: "Make a keras.Model of the picture alone, whose call passes constants for the other inputs.",
+}
+
+
 def _check_ends(model, graph):
     outputs, inputs = tree.flatten(graph.outputs), graph.specs
     if len(outputs) != 1 or len(inputs) != 1:
         raise ModelError(
             f"Expected a classifier with one input and one output. Received: model {model.name!r} with the inputs "
-            f"{list(graph.inputs)} and the outputs {list(graph.output_names)}. Make a model of one of each: "
-            "keras.Model(model.input, model.outputs[0])."
+            f"{list(graph.inputs)} and the outputs {list(graph.output_names)}. {_REMEDY[len(inputs) == 1]}"
         )
 
 

@@ -16,7 +16,7 @@ from pane_keras import backend
 from pane_keras.errors import InputError, PaneError
 from pane_keras.evaluation import experiments as known
 from pane_keras.evaluation.answers import RememberingClassifier
-from pane_keras.evaluation.checks import checked_images, checked_targets, chosen_from, per_channel
+from pane_keras.evaluation.checks import checked_bounds, checked_images, checked_targets, chosen_from, per_channel
 from pane_keras.evaluation.chunk import Chunk
 from pane_keras.evaluation.experiments import Options
 from pane_keras.evaluation.methods import Explainers, chosen
@@ -30,6 +30,8 @@ from pane_keras.wrapping import PaneModel
 # PANE's contributions are its coefficients ranked by contribution, which are there already.
 REPEATED = ("pos-contribution", "neg-contribution", "pos+neg-contribution")
 _LONGEST_CHUNK, _BYTES = 250, 2**28
+# Pictures that are made of each image, about: regions times rankings times experiments.
+_PERTURBED = 1000
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,12 @@ class _Run:
         self.targets = checked_targets(targets, self.logits)
         self.black, self.step, self.bounds = units
         self._check()
+        self.bounds = checked_bounds(self.bounds, self.images, per_channel(self.step, self.images, "step"))
         settings = dataclasses.replace(options.settings, seed=options.seed)
         self._methods = [m for m in chosen(options.methods, settings) if self._strict or m.name not in REPEATED]
         self._known = {**all_methods(settings), **{method.name: method for method in self._methods}}
         self._experiments = known.chosen_experiments(options.experiments)
+        _refuse_unknown(options, self._known)
         self._tasks, self.left_out, self._ready = self._planned(), {}, {}
         self.chunk = self._chunk_size()
         self._settings = self._all_settings(settings)
@@ -140,14 +144,15 @@ class _Run:
         return tasks
 
     def _chunk_size(self):
-        """As many images as the maps of all methods leave room for, also of those that are asked for later."""
-        room = _BYTES // (self.images[0].nbytes * len(self._known))
+        """As many images as leave room for the maps of all methods, also later ones, and for what is remembered."""
+        answers = _PERTURBED * self.logits[0].nbytes
+        room = _BYTES // (self.images[0].nbytes * len(self._known) + answers)
         return int(np.clip(room, self.options.batch_size, max(_LONGEST_CHUNK, self.options.batch_size)))
 
     def _all_settings(self, settings):
         options = dataclasses.asdict(self.options)
         data = hashlib.sha256(self.images.tobytes() + self.targets.tobytes()).hexdigest()
-        units = {"black": self.black, "step": self.step, "bounds": self.bounds}
+        units = {"black": self.black, "step": self.step}
         rest = {word: options[word] for word in ("batch_size", "seed", "limits", "experiment_limits")}
         return fingerprint(
             self.model,
@@ -155,6 +160,7 @@ class _Run:
             images=data,
             samples=len(self.images),
             **{word: np.asarray(value).tolist() for word, value in units.items()},
+            bounds=[end.tolist() for end in self.bounds],
             **rest,
             chunk=self.chunk,
             method_settings=dataclasses.asdict(settings),
@@ -235,6 +241,12 @@ class _Run:
         parts = [_loaded(self._file(start, task)) for start in range(0, task.limit, self.chunk)]
         values = {quantity: np.concatenate([part[quantity] for part in parts]) for quantity in parts[0]}
         return known.rows(task.experiment, task.method.name, task.ranking, values, seed=self.options.seed)
+
+
+def _refuse_unknown(options, methods):
+    for word, names in (("limits", methods), ("experiment_limits", known.EXPERIMENTS)):
+        if unknown := sorted(set(getattr(options, word)) - set(names)):
+            raise InputError(f"Expected {word} of {', '.join(names)}. Received: {', '.join(map(repr, unknown))}.")
 
 
 def _loaded(path):

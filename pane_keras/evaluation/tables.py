@@ -63,9 +63,10 @@ _REGIONS = (
     ("logit-negative", known.ACCUMULATED, "Table IV", "Lowering negative pixels by 1/255: sum of the logit's changes"),
     ("logit-negative", known.SHARE, "Table IV", "Lowering negative pixels by 1/255: samples whose logit rose"),
     ("guided-attack", known.SUCCESS, "Fig. 6", "Guided attack: samples whose class changed"),
+    ("guided-attack", known.WHOLE, "V.C.3", "The attack on all pixels: samples whose class changed"),
 )
 _AGREEMENTS = ("class-sensitivity", "parts-agreement", "randomisation")
-_PERCENT = (known.SHARE, known.SUCCESS)
+_PERCENT = (known.SHARE, known.SUCCESS, known.WHOLE)
 
 
 def series(rows, experiment, quantity):

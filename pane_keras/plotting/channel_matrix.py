@@ -17,7 +17,7 @@ _ROOMY = 0.12
 """Inches of an entry that a number fits into."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matrix:
     """The entries that are drawn.
 

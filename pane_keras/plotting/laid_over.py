@@ -5,7 +5,7 @@ import numpy as np
 from pane_keras.errors import InputError
 from pane_keras.plotting.drawing import aspect, colour_bar
 from pane_keras.plotting.shown import beside, shown
-from pane_keras.plotting.side_by_side import NAMES, as_contribution, checked_titles
+from pane_keras.plotting.side_by_side import NAMES, checked_titles
 from pane_keras.plotting.style import caption, explained, limit, matplotlib, new_figure, wrapped
 
 _BLUE, _RED = "#2166ac", "#b2182b"
@@ -35,7 +35,7 @@ def overlay(maps, pictures=None, part="sum", *, cell=1, contribution=False, titl
         InputError: The maps, pictures or titles do not fit together, there is nothing to lay the maps over, or there is
             no such part or cell.
     """
-    maps = as_contribution(maps) if contribution else maps
+    maps = maps.contribution() if contribution else maps
     rows = shown(maps, channel_axis)
     pixels = beside(maps, pictures, len(rows), channel_axis)
     _check(rows, pixels, part, cell)

@@ -6,7 +6,7 @@ from pane_keras.errors import InputError, NoPathError
 from pane_keras.plotting.choosing import readable_layers, strongest_unit, unit_words
 from pane_keras.plotting.drawing import colour_bar, draw_map, draw_picture, level
 from pane_keras.plotting.shown import as_pictures, sample_of, shown
-from pane_keras.plotting.side_by_side import NAMES, as_contribution, split_note
+from pane_keras.plotting.side_by_side import NAMES, split_note
 from pane_keras.plotting.style import caption, explained, limit, new_figure, power, wrapped
 
 _WIDTH, _HEIGHT, _LETTERS, _ROOM = 1.8, 1.8, 11, 65
@@ -45,7 +45,7 @@ def strip(trace, layers=None, unit=None, *, target="logits", sample=0, contribut
     sample = sample_of(output, sample)
     unit = strongest_unit(output[sample], target) if unit is None else unit
     found = [pair.map(target=unit, split_below=split_below).samples(slice(sample, sample + 1)) for pair in pairs]
-    found = [as_contribution(maps) if contribution else maps for maps in found]
+    found = [maps.contribution() if contribution else maps for maps in found]
     figure = new_figure(_WIDTH * len(found) + 0.4, _HEIGHT * 4 + 1.6)
     title = unit_words(target, unit, output[sample]) if title is None else title
     figure.suptitle(wrapped(f"{title}, layer by layer", _WIDTH * len(found), _LETTERS), fontsize=11)

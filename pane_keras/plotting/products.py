@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT = 2.9, 3.2
 _AROUND = 1e-3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Products:
     """The products of E(source, middle) with E(middle, target) for one unit at one sample (eq. 17).
 

@@ -7,7 +7,7 @@ import numpy as np
 from pane_keras.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shown:
     """The map of one unit at one sample, as it is drawn.
 

@@ -5,7 +5,7 @@ POS and NEG share a scale; POS+NEG has its own, since on a deep network it is ma
 
 import numpy as np
 
-from pane_keras.errors import InputError
+from pane_keras.errors import InputError, PaneError
 from pane_keras.plotting.drawing import colour_bar, draw_map, draw_picture, level
 from pane_keras.plotting.shown import beside, shown
 from pane_keras.plotting.style import caption, explained, limit, new_figure, wrapped
@@ -14,7 +14,8 @@ NAMES = {"positive": "POS", "negative": "NEG", "sum": "POS + NEG"}
 _WIDTH, _HEIGHT = 2.9, 3.8
 
 
-def plot(maps, pictures=None, *, contribution=False, titles=None, note=None, quantity=None, channel_axis=-1):
+def plot(maps, pictures=None, *, contribution=False, titles=None, note=None, quantity=None, channel_axis=-1,
+         verdict=True):  # fmt: skip
     """Returns a matplotlib Figure with a row for each sample: the picture, POS, NEG and POS+NEG.
 
     Maps over one axis are drawn as bars, over two as images, over three as images with the channels summed.
@@ -28,13 +29,16 @@ def plot(maps, pictures=None, *, contribution=False, titles=None, note=None, qua
         note: Lines to add to the caption.
         quantity: What the colour bars measure; by default what the maps say, "coefficient" or "contribution".
         channel_axis: Axis of the channels in a sample of the maps: -1, or 0 for `channels_first`.
+        verdict: Whether to add the verdict of `maps.diagnose()`, for maps that `saliency` or `explain` returned. It
+            takes the maps of two more classes, and a new trace where theirs is gone.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         InputError: The maps, pictures or titles do not fit together, or have too many axes, or they are to be
             multiplied by their signal a second time.
     """
-    maps = as_contribution(maps) if contribution else maps
+    said = _verdict(maps) if verdict else None
+    maps = maps.contribution() if contribution else maps
     quantity = quantity or maps.quantity
     rows = shown(maps, channel_axis)
     pixels = beside(maps, pictures, len(rows), channel_axis)
@@ -45,7 +49,7 @@ def plot(maps, pictures=None, *, contribution=False, titles=None, note=None, qua
     for row, picture, title, part in zip(rows, pixels, titles, figure.subfigures(len(rows), 1, squeeze=False)[:, 0]):
         part.suptitle(wrapped(title, _WIDTH * columns, 11), fontsize=11)
         _draw(row, picture, over, part, columns, quantity)
-    explained(figure, caption(quantity), note)
+    explained(figure, caption(quantity), note, said)
     return figure
 
 
@@ -55,37 +59,48 @@ def plot_trace(trace, target=None, pictures=None, *, names=None, verdict=True, o
     Args:
         trace: The `Trace`.
         target, output, split_below: As in `Trace.saliency`.
-        pictures: As in `plot`.
+        pictures: As in `plot`; where the model has several inputs, a dict of them by the names of some inputs.
         names: The classes' names, to be named in the titles.
-        verdict: Whether to add the verdict of `maps.diagnose()`, which takes the maps of two more classes.
+        verdict: As in `plot`.
         **how: Arguments of `plot`.
 
     Returns:
         A Figure; a dict of them by input name where the model has several inputs.
 
     Raises:
+        InputError: The pictures are not told by which input they stand beside.
         PaneError: As `Trace.saliency` and `plot`.
     """
+    pictures = _by_input(pictures, trace.input_names)
     maps = trace.saliency(target, output=output, split_below=split_below)
     titles = how.pop("titles", None) or class_titles(np.asarray(trace.logits(output)), target, names)
-    figures = {}
-    for name, one in (maps if isinstance(maps, dict) else {"": maps}).items():
-        note = [how.get("note"), split_note(split_below), verdict and str(one.diagnose())]
-        settings = {**how, "titles": titles, "note": "\n".join(line for line in note if line)}
-        figures[name] = plot(one, pictures[name] if isinstance(pictures, dict) else pictures, **settings)
-    return figures if isinstance(maps, dict) else figures[""]
+    note = "\n".join(line for line in (how.get("note"), split_note(split_below)) if line)
+    settings = {**how, "titles": titles, "note": note, "verdict": verdict}
+    if isinstance(maps, dict):
+        return {name: plot(one, pictures.get(name), **settings) for name, one in maps.items()}
+    return plot(maps, pictures.get(trace.input_names[0]), **settings)
 
 
-def as_contribution(maps):
-    """Returns the contributions of maps of coefficients.
+def _by_input(pictures, names):
+    """A dict of pictures by the name of the input that they stand beside; one array stands beside the only input."""
+    if pictures is None:
+        return {}
+    if not isinstance(pictures, dict) and len(names) == 1:
+        return {names[0]: pictures}
+    if not isinstance(pictures, dict) or not set(pictures) <= set(names):
+        given = list(pictures) if isinstance(pictures, dict) else type(pictures).__name__
+        raise InputError(f"Expected pictures as a dict by the names of the inputs {list(names)}. Received: {given}.")
+    return pictures
 
-    Raises:
-        InputError: They are contributions already, or have no signal.
-    """
-    if maps.quantity == "contribution" or maps.signal is None:
-        why = "have no signal" if maps.signal is None else "are contributions already"
-        raise InputError(f"A contribution is a coefficient times its signal. Received: maps that {why}: {maps!r}.")
-    return maps.contribution()
+
+def _verdict(maps):
+    """What the maps say of themselves, where they can; a figure is drawn also where the model has changed since."""
+    if maps.asker is None:
+        return None
+    try:
+        return str(maps.diagnose())
+    except PaneError as error:
+        return f"No verdict: {error}"
 
 
 def checked_titles(titles, maps, count):

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
-from pane_keras import pieces
+from pane_keras import backend, pieces
 from pane_keras.backend import snapshot
+from pane_keras.errors import InputError
 from pane_keras.registry import exported, register_as
 from pane_keras.rules.dense import refuse_quantized
 
@@ -13,7 +14,25 @@ from pane_keras.rules.dense import refuse_quantized
 def embedding(layer, inputs):
     """The vector of each index: excitations start from it, an index has no coefficient."""
     refuse_quantized(layer)
-    return pieces.source(lambda ids: ops.take(snapshot(layer.embeddings), ops.cast(ids, "int32"), axis=0))
+
+    def vectors(ids):
+        _refuse_outside(layer, ids)
+        return ops.take(snapshot(layer.embeddings), ops.cast(ids, "int32"), axis=0)
+
+    return pieces.source(vectors)
+
+
+def _refuse_outside(layer, ids):
+    """Raises InputError for an index without a vector; as in Keras, negative ones count from the end."""
+    if backend.is_symbolic(ids):
+        return
+    count, ids = layer.embeddings.shape[0], ops.convert_to_numpy(ids).astype("int64")
+    outside = ids[(ids < -count) | (ids >= count)]
+    if outside.size:
+        raise InputError(
+            f"Layer {layer.name!r} has {count} vectors and expects indices from 0 to {count - 1}. "
+            f"Received: {outside[0]}."
+        )
 
 
 @register_as(*exported("ReversibleEmbedding"), whole=True)

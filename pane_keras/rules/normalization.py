@@ -73,7 +73,8 @@ def unit_normalization(layer, inputs):
 @register(keras.layers.Normalization)
 def feature_normalization(layer, inputs):
     """scale = 1 / deviation, shift = -mean scale, from stored statistics; inverted where the layer inverts."""
-    mean, deviation = layer.mean, ops.maximum(ops.sqrt(layer.variance), keras.config.epsilon())
+    mean, variance = _statistics(layer, inputs)
+    deviation = ops.maximum(ops.sqrt(variance), keras.config.epsilon())
     if layer.invert:
         return affine(deviation * ops.ones_like(mean), mean)
     return affine(1 / deviation, -mean / deviation)
@@ -83,7 +84,19 @@ def feature_normalization(layer, inputs):
 def rescaling(layer, inputs):
     """y = scale x + offset, as the layer was given them."""
     scale, offset = (ops.convert_to_tensor(v, dtype=inputs.dtype) for v in (layer.scale, layer.offset))
+    if len(scale.shape) and keras.config.image_data_format() == "channels_first":
+        # Keras does so with the scale alone.
+        scale = ops.reshape(scale, (*scale.shape, *[1] * (3 - len(scale.shape))))
     return affine(scale, offset, kind="rescaling")
+
+
+def _statistics(layer, inputs):
+    """`adapt` makes constants of its variables: Keras computes with them, but a graph would keep them for ever."""
+    constants = layer.mean, layer.variance
+    if layer.input_mean is not None or not backend.is_symbolic(inputs):
+        return constants
+    variables = layer.adapt_mean, layer.adapt_variance
+    return [ops.cast(ops.reshape(v, c.shape), layer.compute_dtype) for v, c in zip(variables, constants)]
 
 
 def _along(vector, inputs, axis):

@@ -14,11 +14,20 @@ from pane_keras.registry import TRANSPARENT, register_as
     keras.layers.AlphaDropout,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
-    keras.layers.ActivityRegularization,
-    keras.layers.Identity,
-    keras.layers.InputLayer,
     group=TRANSPARENT,
 )
-def passing(layer, inputs):
+def noise(layer, inputs):
     """y = x: noise is drawn in training only."""
+    return identity
+
+
+@register_as(keras.layers.ActivityRegularization, group=TRANSPARENT)
+def penalty(layer, inputs):
+    """y = x: its penalty counts in training only."""
+    return identity
+
+
+@register_as(keras.layers.Identity, keras.layers.InputLayer, group=TRANSPARENT)
+def same(layer, inputs):
+    """y = x."""
     return identity

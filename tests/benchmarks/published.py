@@ -9,9 +9,9 @@ import argparse
 import csv
 from pathlib import Path
 
-from paper_numbers import LOGIT_PERCENT, REGIONS_PERCENT, TABLE_1, TABLE_2, TABLE_3, TABLE_4
+from paper_numbers import LOGIT_PERCENT, REGIONS_PERCENT, SUMS_3, SUMS_4, TABLE_1, TABLE_2, TABLE_3, TABLE_4
 
-CHANGE, SHARE, SUCCESS = "probability change", "share as intended", "success rate"
+CHANGE, SHARE, SUCCESS, SUM = "probability change", "share as intended", "success rate", "accumulated logit change"
 SIZE, CORRELATION, ABSOLUTE = "size of the rank correlation", "rank correlation", "rank correlation of absolute values"
 
 
@@ -98,6 +98,10 @@ def _share(value):
     return f"{100 * value:.1f} %"
 
 
+def _sum(value):
+    return f"{value:.3f}"
+
+
 def _change(value):
     return f"{value:.4f}"
 
@@ -118,8 +122,12 @@ def main():
                  REGIONS_PERCENT, results, "remove-negative", CHANGE, negative, _change)  # fmt: skip
     over_regions("Table III: 1/255 off the top, samples whose logit fell", TABLE_3, LOGIT_PERCENT, results,
                  "logit-salient", SHARE, shown, _share)  # fmt: skip
+    over_regions("Table III: 1/255 off the top, change of the logit added up over the images", SUMS_3, LOGIT_PERCENT,
+                 results, "logit-salient", SUM, shown, _sum)  # fmt: skip
     over_regions("Table IV: 1/255 off the bottom, samples whose logit rose", TABLE_4, LOGIT_PERCENT, results,
                  "logit-negative", SHARE, shown, _share)  # fmt: skip
+    over_regions("Table IV: 1/255 off the bottom, change of the logit added up over the images", SUMS_4, LOGIT_PERCENT,
+                 results, "logit-negative", SUM, shown, _sum)  # fmt: skip
     ends("Fig. 3: all methods at 1 %, mean change of the probability", results, "remove-salient", CHANGE, _change)
     ends("Fig. 4: all methods, 10 % minor pixels removed", results, "remove-minor", CHANGE, _change)
     ends("Fig. 6: guided attack in 3 % of the pixels, samples whose class changed", results, "guided-attack", SUCCESS,

@@ -47,6 +47,13 @@ def _filled(tensor, count, size):
 
 def _slices(arrays, count, size, several):
     for start in range(0, count, size):
-        index = np.minimum(np.arange(start, start + size), count - 1) if count > size else np.arange(count)
-        parts = [np.asarray(array[index]) for array in arrays]
+        # A slice, not an index with its last entry repeated, which HDF5 does not take.
+        parts = [np.asarray(array[start : start + size]) for array in arrays]
+        if count > size:
+            parts = [_filled_up(part, size) for part in parts]
         yield (parts if several else parts[0]), min(size, count - start)
+
+
+def _filled_up(part, size):
+    missing = size - len(part)
+    return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part

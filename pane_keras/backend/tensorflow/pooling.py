@@ -50,21 +50,22 @@ def _paddings(space, outputs, pool_size, strides, padding):
 
 
 def scatter_rows(t, index, size, rows):
-    """Returns, for `t` (n, m) and `index` (batch, m), the (n, size) sums at the index; m <= size."""
+    """Returns, for `t` (n, m) and `index` (batch, m), the (n, size) sums at the index."""
     n, m = tf.shape(t)[0], t.shape[1]
-    stride = size // m
-    window = size - (m - 1) * stride
+    room = max(size, m)
+    stride = room // m
+    window = room - (m - 1) * stride
     # The gradient of a max pooling is the framework's fastest scatter-add. It wants a window and a stride that turn
-    # `size` into `m`, and uses the index alone.
+    # the room into `m`, and uses the index alone.
     full = tf.raw_ops.MaxPoolGradWithArgmax(
-        input=tf.zeros((n, 1, size, 1), t.dtype),
+        input=tf.zeros((n, 1, room, 1), t.dtype),
         grad=tf.reshape(t, (n, 1, m, 1)),
         argmax=tf.reshape(_each_row(index, rows), (n, 1, m, 1)),
         ksize=[1, 1, window, 1],
         strides=[1, 1, stride, 1],
         padding="VALID",
     )
-    return tf.reshape(full, (n, size))
+    return tf.reshape(full, (n, room))[:, :size]
 
 
 def gather_rows(t, index, rows):

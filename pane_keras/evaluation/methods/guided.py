@@ -7,8 +7,9 @@ a layer or operation of its own follows it. ReLU(ReLU(x)) = ReLU(x), and a ReLU6
 
 from dataclasses import replace
 
+import keras
 import numpy as np
-from keras import activations, layers
+from keras import activations, layers, ops
 
 from pane_keras import backend
 from pane_keras.errors import UnsupportedLayerError
@@ -71,7 +72,18 @@ def is_relu(operation):
     if isinstance(operation, layers.ReLU) or type(operation).__name__ in _OPERATIONS:
         slopes = [getattr(operation, word, 0) for word in ("negative_slope", "threshold")]
         return not any(np.asarray(slope).any() for slope in slopes)
-    return operation in _RELUS
+    return operation in _RELUS or _clips_below_zero(operation)
+
+
+def _clips_below_zero(function):
+    """Whether a function of another library, or of the user, is a ReLU by what it does."""
+    if not callable(function) or isinstance(function, keras.Operation):
+        return False
+    x = np.array([-3, -1, -0.25, 0, 0.25, 1], "float32")
+    try:
+        return np.array_equal(np.asarray(function(ops.convert_to_tensor(x))), np.maximum(x, 0))
+    except Exception:  # it may want any shape
+        return False
 
 
 def _with_own_relus(steps, parts):
@@ -89,7 +101,7 @@ def _refuse_hidden(steps, model):
     """A ReLU that is fused into a layer which cannot be taken apart keeps its own gradient."""
     for step in steps:
         own = isinstance(step.operation, layers.Layer) and not isinstance(step.operation, layers.Activation)
-        if own and getattr(step.operation, "activation", None) in _RELUS:
+        if own and is_relu(getattr(step.operation, "activation", None)):
             raise UnsupportedLayerError(
                 f"Guided backpropagation has to change the ReLU of layer {step.name!r} of model {model!r}, which is "
                 f"fused into a {type(step.operation).__name__}. Build it with activation=None and a ReLU layer."
