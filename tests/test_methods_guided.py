@@ -145,7 +145,7 @@ def test_a_model_without_relus(body):
         methods()[GUIDED].explain(network(body), draw(1, *SHAPE))
 
 
-@pytest.mark.parametrize("activation", ["relu", ops.relu, layers.ReLU()], ids=str)
+@pytest.mark.parametrize("activation", ["relu", ops.relu, layers.ReLU()], ids=["name", "function", "layer"])
 def test_a_relu_inside_a_layer(activation):
     x = keras.Input(SHAPE)
     h = layers.DepthwiseConv2D(2, activation=activation, name="depthwise")(x)

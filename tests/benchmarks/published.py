@@ -35,6 +35,11 @@ def table(head, rows):
     print()
 
 
+def with_experiment(results, experiment):
+    """The networks that an experiment was run on."""
+    return {name: found for name, found in results.items() if any(key[0] == experiment for key in found)}
+
+
 def at(line, percent):
     """The entry of a region in percent."""
     return next((entry for region, entry in line.items() if abs(float(region) - percent) < 1e-9), None)
@@ -55,6 +60,7 @@ def over_regions(title, paper, percents, results, experiment, quantity, methods,
 def ends(title, results, experiment, quantity, write, region=-1):
     """Prints every method's number at the largest region, by value, with its interval; a column for each network."""
     print(f"### {title}\n")
+    results = with_experiment(results, experiment)
     names = list(dict.fromkeys(key[1] for found in results.values() for key in found if key[0] == experiment))
     rows = []
     for name in names:
@@ -71,7 +77,7 @@ def whole(title, results, experiment, quantity, methods):
     """Prints numbers that do not depend on a region: a row for each network, a column for each method."""
     print(f"### {title}\n")
     rows = []
-    for network, found in results.items():
+    for network, found in with_experiment(results, experiment).items():
         lines = [found.get((experiment, method, "", quantity)) for method in methods]
         rows.append((network, *(_interval(next(iter(line.values()))) if line else "left out" for line in lines)))
     table(("network", *methods), rows)

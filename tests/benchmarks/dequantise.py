@@ -1,0 +1,31 @@
+"""Adds to pictures the noise below one grey level that rounding to 8 bits took away, drawn uniformly.
+
+    python tests/benchmarks/dequantise.py vgg16.npz vgg16_dequantised.npz --step 0.0111085
+
+Drawn pictures have a background of one grey level. Every maximum over it is a tie, and there no linear map says what
+lowering a pixel does: the one-sided slopes differ. With this noise, as any camera has it, there are no ties.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from pane_keras.files import written
+
+
+def main():
+    """Reads the command line and writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", type=Path, help="a .npz file of images and labels, as pane-keras evaluate takes it")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--step", type=float, required=True, help="one grey level, in the units of the images")
+    args = parser.parse_args()
+    with np.load(args.pictures) as file:
+        images, labels = file["images"], file["labels"]
+    noise = np.random.default_rng(0).uniform(0, args.step, images.shape).astype(images.dtype)
+    written(args.out, lambda out: np.savez_compressed(out, images=images + noise, labels=labels))
+
+
+if __name__ == "__main__":
+    main()
