@@ -76,7 +76,7 @@ class _Sweeps:
 
     def __init__(self, composition):
         operands = composition.operands
-        kernels = sum(math.prod(kernel.shape) for operand in operands for kernel in operand.kernels)
+        kernels = sum(math.prod(np.shape(kernel)) for operand in operands for kernel in operand.kernels)
         self._once = _PER_KERNEL_ENTRY * kernels + _PER_STAGE * len(operands)
         self._whole = {id(operand): _Cost.of(operand) for operand in operands}
         self._leaving = composition.leaving
