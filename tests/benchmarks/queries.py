@@ -49,6 +49,8 @@ def main():
     if args.all_units:
         deep = trace.between("block3_conv1", "block5_conv3")
         rows.append(("512 units of block5_conv3 over block3_conv1", 512, lambda: np.asarray(deep.map(UNITS).sum)))
+        apart = [tuple(map(int, unit)) for unit in np.random.default_rng(1).integers(0, (14, 14, 512), (64, 3))]
+        rows.append(("64 units at random places", 64, lambda: np.asarray(deep.map(apart).sum)))
     found = medians({name: function for name, _, function in rows}, args.repeats)
     print("| query | seconds | queries a second | forward passes a query |\n| --- | --- | --- | --- |")
     for name, count, _ in rows:
