@@ -35,6 +35,8 @@ class LinearOperand(Operand):
             units of the input, (n, *shape); or None.
         local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), the map restricted
             to a `Window` of the output; or None.
+        cut: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the last
+            axes of both, given as indices or None for all; or None.
     """
 
     forward: Callable
@@ -48,6 +50,7 @@ class LinearOperand(Operand):
     rescale: Callable | None = None
     pick: Callable | None = None
     local: Callable | None = None
+    cut: Callable | None = None
 
     @property
     def work(self):
@@ -85,6 +88,24 @@ class LinearOperand(Operand):
         forward, transpose, inner = self._at(window)
         x, out = inner.cut(self.x), window.cut(self.out)
         return replace(self, x=x, out=out, forward=forward, transpose=transpose, pick=None, local=None)
+
+    @property
+    def channels(self):
+        return None if self.cut is None else "mixed"
+
+    def of_channels(self, below, above):
+        if below is None and above is None:
+            return self
+        cut, magnitude = self.cut, self.magnitude
+        return replace(
+            self,
+            x=backend.take_channels(self.x, below),
+            out=backend.take_channels(self.out, above),
+            kernel=cut(self.kernel, below, above),
+            magnitude=Remembered(lambda: cut(magnitude(), below, above)),
+            pick=None,
+            cut=None,
+        )
 
     def apply(self, rows):
         """Returns W rows for rows (rows * batch, *in), without masks."""

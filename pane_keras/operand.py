@@ -82,6 +82,21 @@ class Operand(ABC):
         raise NotImplementedError(f"{self.kind} of layer {self.name!r} is not local")
 
     @property
+    def channels(self):
+        """How the last axes of input and output belong together: "own", one to one, "mixed", or None: not known."""
+        return None
+
+    def of_channels(self, below, above):
+        """Returns the operand restricted to some channels of its input and of its output.
+
+        Args:
+            below, above: Indices, or None for all; the same ones where `channels` is "own".
+        """
+        if below is not None or above is not None:
+            raise NotImplementedError(f"{self.kind} of layer {self.name!r} has no channels of its own")
+        return self
+
+    @property
     def kernels(self):
         """Tensors of coefficients that belong to the layer rather than to the sample: a list."""
         return []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pane_keras.linear_operand import LinearOperand
+from pane_keras.silent_channels import without_silent_channels
 from pane_keras.single_operand import SingleOperand
 from pane_keras.windows import Window
 
@@ -19,6 +20,7 @@ def narrowed(block, operands, window):
     if not steps:
         return block, operands
     within, inner = [operand.within(outer) for operand, outer, _ in reversed(steps)], steps[-1][2]
+    within = without_silent_channels(within, block.rows)
     full = operands[len(below)].x
     if not inner.covers(full.shape[1:-1]):
         name, kind = within[0].name, "receptive field"

@@ -74,9 +74,14 @@ class ElementwiseOperand(SingleOperand):
         return window if self.in_shape == self.out_shape else None
 
     def within(self, window):
-        coefficient = self.multiplier()(ops.ones_like(self.x), 1)
-        multiplier = lambda: lambda t, rows: backend.multiply_rows(t, window.cut(coefficient), rows)  # noqa: E731
-        return replace(self, x=window.cut(self.x), out=window.cut(self.out), multiplier=multiplier)
+        return self._part(window.cut)
+
+    @property
+    def channels(self):
+        return "own" if self.in_shape == self.out_shape and self.in_shape else None
+
+    def of_channels(self, below, above):
+        return self if below is None else self._part(lambda t: backend.take_channels(t, below))
 
     def as_mask(self):
         """Returns the operand with c = 1: what is left when a neighbour takes c over."""
@@ -91,6 +96,12 @@ class ElementwiseOperand(SingleOperand):
             for j, size in enumerate(self.in_shape)
         ]
         return [coefficient, *through, self._zero_factor()]
+
+    def _part(self, part):
+        """The operand of a part of its entries."""
+        coefficient = part(self.multiplier()(ops.ones_like(self.x), 1))
+        multiplier = lambda: lambda t, rows: backend.multiply_rows(t, coefficient, rows)  # noqa: E731
+        return replace(self, x=part(self.x), out=part(self.out), multiplier=multiplier, by_channel=None)
 
     def _puller(self):
         multiply = self.multiplier()
@@ -108,10 +119,12 @@ class SelectionOperand(SingleOperand):
     Attributes:
         index: Function without arguments that returns k, an int64 tensor (batch, *out) into the flat sample of x.
         stencil: The `Stencil` that the selected elements lie in, or None.
+        channels: "own" where every channel, the last axis, selects from itself.
     """
 
     index: Callable
     stencil: object = None
+    channels: str | None = None
 
     def reach(self, window):
         return None if self.stencil is None else self.stencil.reached(window, self.in_shape[:-1])[0]
@@ -120,6 +133,13 @@ class SelectionOperand(SingleOperand):
         inner = self.reach(window)
         index = lambda: _moved(window.cut(self.index()), self.in_shape, inner)  # noqa: E731
         return replace(self, x=inner.cut(self.x), out=window.cut(self.out), index=index, stencil=None)
+
+    def of_channels(self, below, above):
+        if below is None:
+            return self
+        taken, count = lambda t: backend.take_channels(t, below), self.in_shape[-1]
+        index = lambda: taken(self.index()) // count * len(below) + np.arange(len(below))  # noqa: E731
+        return replace(self, x=taken(self.x), out=taken(self.out), index=index, stencil=None)
 
     def factors(self, difference=False):
         def chosen():

@@ -114,14 +114,23 @@ def selection(function, index, kind="selection", stencil=None):
         function: Function x -> y.
         index: Function (x, y) -> int64 (batch, *out), positions in the flat sample of x, first ones on ties.
         kind: Word for people.
-        stencil: Function (in_space, out_space) -> the `Stencil` that the selected elements lie in, channels last.
+        stencil: Function (in_space, out_space) -> the `Stencil` that the selected elements lie in, channels last, each
+            in its own channel.
     """
 
     def run(record, slot):
         x = slot.value
         y = in_dtype_of(function(x), x)
         reach = stencil and stencil(tuple(x.shape[1:-1]), tuple(y.shape[1:-1]))
-        operand = SelectionOperand(name=record.name, kind=kind, x=x, out=y, index=lambda: index(x, y), stencil=reach)
+        operand = SelectionOperand(
+            name=record.name,
+            kind=kind,
+            x=x,
+            out=y,
+            index=lambda: index(x, y),
+            stencil=reach,
+            channels=reach and "own",
+        )
         output = record.slot(y, nonnegative=slot.nonnegative, blocks_sum=True, blocks_difference=True)
         return record.stage([slot], output, [operand])
 

@@ -37,6 +37,7 @@ from pane_keras.backend.tensorflow.runtime import (
     repeat_samples,
     snapshot,
     static_size,
+    take_channels,
     to_tensor,
     with_sample_shape,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "signs",
     "snapshot",
     "static_size",
+    "take_channels",
     "to_tensor",
     "transpose_average_pool",
     "transpose_convolution",
