@@ -27,7 +27,6 @@ from pane_keras.errors import LoadError, PaneError, SaveError
 from pane_keras.evaluation.arrays import keras_dataset
 from pane_keras.evaluation.builders import BUILDERS
 from pane_keras.files import written
-from pane_keras.loading import load_model
 
 CLASSES = 10
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -49,7 +48,6 @@ def parser():
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("builder", choices=sorted(BUILDERS))
     made.add_argument("--out", type=Path, required=True, metavar="FILE.keras")
-    made.add_argument("--start", type=Path, metavar="FILE.keras", help="go on with this network, as trained before")
     made.add_argument("--data", type=Path, metavar="DIR", help="folder with the idx files (default: Keras downloads)")
     made.add_argument(
         "--evaluation", type=Path, metavar="FILE.npz", help="write test pictures that are classified right"
@@ -76,7 +74,14 @@ def run(arguments):
     (pictures, labels), (test_pictures, test_labels) = fashion_mnist(arguments.data)
     mean, deviation = float(np.mean(pictures) / 255), float(np.std(pictures) / 255)
     pictures, labels = pictures[: arguments.limit], labels[: arguments.limit]
-    network = _network(arguments)
+    network = BUILDERS[arguments.builder](
+        (arguments.size, arguments.size, 1),
+        CLASSES,
+        arguments.width,
+        arguments.batch_normalization,
+        arguments.residual,
+        dropout=arguments.dropout,
+    )
     prepare = preparation(arguments.size, mean, deviation)
     seconds = fit(keras.Sequential([prepare, network]), pictures, labels, arguments)
     right = correct(network, prepare, test_pictures, test_labels, arguments.batch_size)
@@ -99,18 +104,6 @@ def run(arguments):
         chosen = np.flatnonzero(right)[: arguments.samples]
         images = prepare.predict(test_pictures[chosen], batch_size=arguments.batch_size, verbose=0)
         _save(arguments.evaluation, lambda f: np.savez_compressed(f, images=images, labels=test_labels[chosen]))
-
-
-def _network(arguments):
-    """A new network, or the one to go on with."""
-    shape = (arguments.size, arguments.size, 1)
-    if arguments.start is None:
-        kind = arguments.width, arguments.batch_normalization, arguments.residual
-        return BUILDERS[arguments.builder](shape, CLASSES, *kind, dropout=arguments.dropout)
-    network = load_model(arguments.start)
-    if network.input_shape[1:] != shape:
-        raise LoadError(f"Expected --start with a network of inputs {shape}. Received: {network.input_shape[1:]}.")
-    return network
 
 
 def preparation(size, mean, deviation):
