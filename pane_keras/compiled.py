@@ -9,7 +9,7 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.diagnosis import Asker
 from pane_keras.maps import ExcitationMap
-from pane_keras.selection import checked_classes
+from pane_keras.selection import checked_classes, said_classes
 
 _PARTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale", "signal")
 
@@ -35,9 +35,12 @@ class Explainer:
             return self._run(tensors).saliency(target, output=output, split_below=split_below)  # says what is wrong
         key = (output, split_below, xla, target is None)
         explanation = self._functions.setdefault(key, _Explanation(self._run, output, split_below, xla))
-        maps, finite = explanation(tensors, target)
+        try:
+            maps, finite = explanation(tensors, target)
+        except backend.KernelError:
+            finite = False
         if not backend.is_symbolic(finite) and not bool(finite):
-            # The eager pass sweeps with care, or says what is not finite.
+            # The eager pass sweeps with care, or says what is not finite, or what a kernel cannot take.
             return self._run(tensors).saliency(target, output=output, split_below=split_below)
         return maps if explanation.several else next(iter(maps.values()))
 
@@ -59,7 +62,7 @@ class _Explanation:
         parts, logits, finite = self._function(list(tensors), *given)
         if target is not None:
             checked_classes(target, (batch, self._classes), "logits")
-        of = "top class" if target is None else f"class {target}"
+        of = said_classes(target)
         asker = Asker(lambda: None, partial(self._run, tensors), target, self._asked, logits)
         return {
             name: ExcitationMap(*values, over=name, of=of, asker=replace(asker, name=name if self.several else None))

@@ -22,15 +22,12 @@ from pane_keras.maps import ExcitationMap, in_order, joined_maps, map_of
 from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
-from pane_keras.selection import Selection, UnitRows, closing_of
+from pane_keras.selection import LISTED, Selection, UnitRows, closing_of
 from pane_keras.sizes import size
 from pane_keras.types import Tensor
 
 SHARE_OF_MEMORY = 0.25
 """Share of the free memory that a dense result may take unless `max_bytes` says otherwise."""
-
-LISTED = 8
-"""How many units are listed where a map says what it explains; of more it says how many."""
 
 
 class Excitation:

@@ -74,15 +74,21 @@ def report(model: Any) -> ModelReport:
     """Returns the `ModelReport` of a Keras model, in which unsupported layers are listed instead of raised.
 
     Args:
-        model: A built `keras.Model`, as for `wrap`.
+        model: A built `keras.Model`, as for `wrap`, or a `PaneModel`.
 
     Raises:
         ModelError: `model` is not a Keras model, or is not built.
         UnsupportedLayerError: A subclassed model's `call` cannot be read as a graph.
     """
+    model = _unwrapped(model)
     graph = read_graph(model)
     live = live_calls(graph, strict=False)
     return ModelReport(model.name, tuple(_treatment(*each) for each in zip(graph.calls, live)))
+
+
+def _unwrapped(model):
+    # A `PaneModel`, whose module imports this one.
+    return model.model if hasattr(model, "excitations") and hasattr(model, "graph") else model
 
 
 def _treatment(call, live):

@@ -12,6 +12,12 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WORDS = {"L": "grayscale", "RGB": "RGB", "RGBA": "RGB with transparency"}
 
 
+def channels_first(shape):
+    """Returns whether a sample of this shape looks like a picture with its channels in front: (3, height, width)."""
+    first, *_, last = shape
+    return first in _MODES and (last is None or last > max(_MODES))
+
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as a model takes it.

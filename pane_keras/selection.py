@@ -11,6 +11,9 @@ from pane_keras import backend
 from pane_keras.errors import TargetError
 from pane_keras.indices import checked_channel, checked_region, checked_unit, on_host
 
+LISTED = 8
+"""How many units or classes are listed where a map says what it explains; of more it says how many."""
+
 
 class Selection(NamedTuple):
     """What of a layer a query asks for: one of its fields, or a channel within a region.
@@ -222,6 +225,15 @@ def _real(weights, dtype, layer):
     if array.dtype.kind not in "buif":
         raise TargetError(f"Weights on layer {layer!r} expect an array of real numbers. Received: {weights!r}.")
     return ops.convert_to_tensor(array, dtype=dtype)
+
+
+def said_classes(classes):
+    """Returns which classes were asked for, in a few words."""
+    if classes is None:
+        return "top class"
+    shape = classes.shape if backend.is_tensor(classes) else np.shape(classes)
+    few = len(shape) == 0 or (shape[0] is not None and shape[0] <= LISTED)
+    return f"class {classes}" if few else "one class for each sample"
 
 
 def checked_classes(classes, shape, layer):

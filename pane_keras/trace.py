@@ -15,7 +15,7 @@ from pane_keras.display.traces import TraceDisplay, emission_html, emission_text
 from pane_keras.errors import NoPathError, TargetError, UnknownLayerError
 from pane_keras.excitation import Excitation
 from pane_keras.maps import ExcitationMap, map_of
-from pane_keras.selection import class_rows
+from pane_keras.selection import class_rows, said_classes
 from pane_keras.types import Tensor
 from pane_keras.views import views
 
@@ -154,7 +154,7 @@ class Trace:
         if not composition.connected:
             raise NoPathError(self._no_path_from_inputs())
         blocks = composition.pull(class_rows(target, logits, "logits"))
-        of = "top class" if target is None else f"class {target}"
+        of = said_classes(target)
         maps = {
             name: map_of(blocks[i], False, signal=self._record.signal(i), over=name, of=of)
             for name, i in zip(self.input_names, self._input_slots)

@@ -535,6 +535,16 @@ def test_an_index_that_an_embedding_lacks(cls, ids, worst):
     assert one_line(caught)
 
 
+def test_an_index_that_an_embedding_lacks_inside_a_graph():
+    """The kernel refuses it without naming the layer; the eager pass that follows does name it."""
+    ids, signal = keras.Input((3,), dtype="int64"), keras.Input((2,))
+    y = layers.Concatenate()([layers.Flatten()(layers.Embedding(5, 2, name="table")(ids)), signal])
+    pane = wrap(keras.Model([ids, signal], layers.Dense(3)(y)))
+    pane.explain([np.array([[0, 1, 2]]), np.ones((1, 2))])
+    with pytest.raises(InputError, match=r"'table' has 5 vectors and expects indices from 0 to 4\. Received: 9\."):
+        pane.explain([np.array([[0, 9, 2]]), np.ones((1, 2))])
+
+
 @pytest.mark.parametrize("cls", EMBEDDINGS)
 def test_an_index_that_an_embedding_counts_from_the_end(cls):
     """As Keras does."""

@@ -9,6 +9,7 @@ from test_evaluation_heads import SHAPE, SOFTMAX, model_with, own_softmax
 
 from pane_keras.errors import InputError, ModelError
 from pane_keras.evaluation import Classifier
+from pane_keras.pictures import channels_first
 
 
 @pytest.mark.parametrize("head", [own_softmax, lambda x: ops.log(own_softmax(x))])
@@ -36,6 +37,13 @@ def test_channels_first_are_refused_with_a_way_that_works():
     last = keras.Sequential([keras.Input((32, 30, 3)), layers.Permute((3, 1, 2)), model])
     expected = np.asarray(model(np.moveaxis(pictures, -1, 1)))
     np.testing.assert_allclose(Classifier(last).logits(pictures), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_looks_like_channels_first():
+    for first in ((3, 32, 30), (1, None, None), (4, 224, 224)):
+        assert channels_first(first)
+    for last in ((32, 30, 3), (None, None, 3), (3, 3, 3), (4, 100, 2), (1, 9, 1), (8, 8, 12)):
+        assert not channels_first(last)
 
 
 def test_a_classifier_needs_pictures():

@@ -105,6 +105,10 @@ def test_a_refused_layer_says_why():
     assert "cannot be explained: it counts pixels" in treatments(model)["clahe"].note
 
 
+def test_a_wrapped_model_is_reported_as_its_model(cnn):
+    assert pane_keras.report(pane_keras.wrap(cnn)) == pane_keras.report(cnn)
+
+
 def test_no_model():
     with pytest.raises(ModelError, match=r"Expected a built keras\.Model"):
         pane_keras.report("model")

@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from agreement import draw, filled
 from keras import layers
 
 import pane_keras
 from pane_keras.composition import Composition
+from pane_keras.selection import said_classes
 from pane_keras.testing import channels
 
 # Sums of up to 60 rows in float32, in another order: relative to the largest entry of the chain of |kernels|.
@@ -295,3 +297,25 @@ def test_selections_as_tensors(pairs):
     assert_same(query(region=[array(region)] * 2), channels(query(region=[region] * 2)))
     _, query, _ = pairs[1]
     assert_same(query(array([1, 4])), stacked(query, [(1,), (4,)]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (None, "top class"),
+        (3, "class 3"),
+        ([1, 2], "class [1, 2]"),
+        (np.arange(8), "class [0 1 2 3 4 5 6 7]"),
+        (list(range(9)), "one class for each sample"),
+        (tf.range(9), "one class for each sample"),
+        (tf.constant(4), "class 4"),
+    ],
+)
+def test_the_classes_that_a_map_explains(classes, said):
+    assert said_classes(classes) == said
+
+
+def test_many_classes_inside_a_graph_are_not_listed():
+    seen = []
+    tf.function(seen.append, input_signature=[tf.TensorSpec((None,), tf.int32)]).get_concrete_function()
+    assert said_classes(seen[0]) == "one class for each sample"

@@ -13,7 +13,7 @@ if keras.backend.backend() != "tensorflow":
         "Set the environment variable KERAS_BACKEND=tensorflow before importing keras."
     )
 
-from pane_keras.backend.tensorflow.compiled import compiled
+from pane_keras.backend.tensorflow.compiled import KernelError, compiled
 from pane_keras.backend.tensorflow.convolution import (
     Geometry,
     convolve,
@@ -44,6 +44,7 @@ from pane_keras.backend.tensorflow.runtime import (
 
 __all__ = [
     "Geometry",
+    "KernelError",
     "any_batch",
     "as_written",
     "batches",

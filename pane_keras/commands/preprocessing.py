@@ -7,8 +7,8 @@ import numpy as np
 
 from pane_keras.errors import InputError
 from pane_keras.loading import preprocessing_of
+from pane_keras.pictures import channels_first
 
-_CHANNELS = (1, 3, 4)
 _LAYERS = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
@@ -48,7 +48,7 @@ def picture_input(pane):
     _, *shape = shapes[0]
     if len(shape) == 2:
         return PictureInput(tuple(shape), 1, None)
-    if shape[-1] not in _CHANNELS and shape[0] in _CHANNELS:
+    if channels_first(shape):
         return PictureInput(tuple(shape[1:]), shape[0], 0)
     return PictureInput(tuple(shape[:2]), shape[-1], -1)
 

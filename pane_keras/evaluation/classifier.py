@@ -8,8 +8,7 @@ from pane_keras import backend
 from pane_keras.errors import InputError, ModelError
 from pane_keras.evaluation.heads import read_head
 from pane_keras.extras import needed
-
-_CHANNELS = (1, 3, 4)
+from pane_keras.pictures import channels_first
 
 special = needed("scipy.special", "SciPy", "evaluation")
 
@@ -131,7 +130,7 @@ def _check(logits):
             f"Expected a model of pictures, (batch, height, width, channels). Received: {logits.name!r} with the input "
             f"{shape}. Put keras.Input((height, width, channels)) and a Reshape in front."
         )
-    if shape[1] in _CHANNELS and (shape[-1] or 0) > max(_CHANNELS):
+    if channels_first(shape[1:]):
         raise ModelError(
             f"Expected a model of pictures with the channels last. Received: {logits.name!r} with the input {shape}. "
             "Put keras.Input((height, width, channels)) and keras.layers.Permute((3, 1, 2)) in front."

@@ -244,7 +244,10 @@ def _from_arrays(images, labels, classifier, scale, offset):
     bounds, black = (np.minimum(*ends), np.maximum(*ends)), ends[0]
     step = np.abs(scale) if whole else (bounds[1] - bounds[0]) / 255
     if not whole:
-        notices.append(f"black {_said(black)} and 1/255, {_said(step)}, are read off the lowest and highest number")
+        notices.append(
+            f"black {_said(black)} and 1/255, {_said(step)}, are read off the lowest and highest number "
+            "where none is given"
+        )
     if not (step > 0).all():
         raise InputError("Expected images with at least two different numbers. Received: a constant.")
     return Pictures(read, len(images), labels, bounds, black, step, tuple(notices))

@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+KernelError = tf.errors.InvalidArgumentError
+"""What a kernel inside a graph raises for numbers that it cannot take, such as an index that lies outside."""
+
 
 def compiled(function, jit=False):
     """Returns a function of a list of tensors as one graph, traced once for each signature of its inputs.
