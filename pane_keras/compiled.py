@@ -38,9 +38,11 @@ class Explainer:
         try:
             maps, finite = explanation(tensors, target)
         except backend.KernelError:
-            finite = False
+            # The eager pass names the layer whose kernel cannot take its numbers, if that is what it was.
+            self._run(tensors).saliency(target, output=output, split_below=split_below)
+            raise
         if not backend.is_symbolic(finite) and not bool(finite):
-            # The eager pass sweeps with care, or says what is not finite, or what a kernel cannot take.
+            # The eager pass sweeps with care, or says what is not finite.
             return self._run(tensors).saliency(target, output=output, split_below=split_below)
         return maps if explanation.several else next(iter(maps.values()))
 

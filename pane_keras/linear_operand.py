@@ -35,8 +35,8 @@ class LinearOperand(Operand):
             units of the input, (n, *shape); or None.
         local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), the map restricted
             to a `Window` of the output; or None.
-        cut: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the last
-            axes of both, given as indices or None for all; or None.
+        kernel_of: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the
+            last axes of both, given as indices or None for all; or None.
     """
 
     forward: Callable
@@ -50,7 +50,7 @@ class LinearOperand(Operand):
     rescale: Callable | None = None
     pick: Callable | None = None
     local: Callable | None = None
-    cut: Callable | None = None
+    kernel_of: Callable | None = None
 
     @property
     def work(self):
@@ -91,20 +91,20 @@ class LinearOperand(Operand):
 
     @property
     def channels(self):
-        return None if self.cut is None else "mixed"
+        return None if self.kernel_of is None else "mixed"
 
     def of_channels(self, below, above):
         if below is None and above is None:
             return self
-        cut, magnitude = self.cut, self.magnitude
+        kernel_of, magnitude = self.kernel_of, self.magnitude
         return replace(
             self,
             x=backend.take_channels(self.x, below),
             out=backend.take_channels(self.out, above),
-            kernel=cut(self.kernel, below, above),
-            magnitude=Remembered(lambda: cut(magnitude(), below, above)),
+            kernel=kernel_of(self.kernel, below, above),
+            magnitude=Remembered(lambda: kernel_of(magnitude(), below, above)),
+            taps=self.taps if below is None else self.taps * len(below) // self.in_shape[-1],
             pick=None,
-            cut=None,
         )
 
     def apply(self, rows):

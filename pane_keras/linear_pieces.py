@@ -22,7 +22,7 @@ def linear(
     rescale=None,
     pick=None,
     local=None,
-    cut=None,
+    kernel_of=None,
 ):
     """Returns the piece y = W x + b with known coefficients of any sign: S = W [x != 0], D = sign(o') |W| sign(x).
 
@@ -42,8 +42,8 @@ def linear(
             `pull` the rows of W of flat units of the output, else the columns of W of flat units of the input.
         local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), so that rows of a
             few units are swept through their receptive field only; channels last.
-        cut: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the last
-            axes of both, given as indices or None for all: channels that are silent are left out.
+        kernel_of: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the
+            last axes of both, given as indices or None for all: channels that are silent are left out.
     """
     # The steps of a recurrence run one piece.
     shared = _remembered(magnitude, kernel)
@@ -70,7 +70,7 @@ def linear(
             rescale=rescale,
             pick=pick,
             local=local,
-            cut=cut,
+            kernel_of=kernel_of,
         )
         # Without a bias the value is o', and D carries sign(o').
         output = record.slot(value, blocks_difference=shift is None)

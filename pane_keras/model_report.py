@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
+
 from pane_keras import rules as _rules  # noqa: F401  registers the rules of Keras's layers
 from pane_keras.composite import live_calls
 from pane_keras.display.models import model_report_html, treatments
@@ -88,7 +90,8 @@ def report(model: Any) -> ModelReport:
 
 def _unwrapped(model):
     # A `PaneModel`, whose module imports this one.
-    return model.model if hasattr(model, "excitations") and hasattr(model, "graph") else model
+    inner = getattr(model, "model", None)
+    return inner if hasattr(model, "excitations") and isinstance(inner, keras.Model) else model
 
 
 def _treatment(call, live):

@@ -1,5 +1,6 @@
 """Rows of a few units are swept through their receptive field only: the rest of every layer would be zeros."""
 
+import math
 from dataclasses import dataclass
 
 from pane_keras.linear_operand import LinearOperand
@@ -20,7 +21,7 @@ def narrowed(block, operands, window):
     if not steps:
         return block, operands
     within, inner = [operand.within(outer) for operand, outer, _ in reversed(steps)], steps[-1][2]
-    within = without_silent_channels(within, block.rows)
+    within = without_silent_channels(within, math.prod(block.shape[1:3]))
     full = operands[len(below)].x
     if not inner.covers(full.shape[1:-1]):
         name, kind = within[0].name, "receptive field"

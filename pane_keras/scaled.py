@@ -109,8 +109,9 @@ def half_sum_and_difference(s, d):
     s, d = normalized(s), normalized(d)
     of_s, of_d = s.exponent, d.exponent
     top = ops.maximum(of_s, of_d)
-    a, b = _shifted(s, of_s, top), _shifted(d, of_d, top)
-    return Scaled((a + b) / 2, s.rows, top), Scaled((a - b) / 2, s.rows, top)
+    # Halves, without a pass over memory for the division.
+    a, b = _shifted(s, of_s, top + 1), _shifted(d, of_d, top + 1)
+    return Scaled(a + b, s.rows, top), Scaled(a - b, s.rows, top)
 
 
 def unscaled(t):

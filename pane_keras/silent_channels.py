@@ -1,7 +1,8 @@
 """Channels that are zero all over a window carry no excitation: a sweep of many rows leaves them out.
 
-A zero input is a zero excitation, so behind a ReLU the rows of such a channel are zeros, whatever comes from above.
-Left out, they take their part of the kernels with them: outputs of the stage below, inputs of the stage above.
+A zero input is a zero excitation: rows of such a channel are masked where they enter it, or the only stage below has no
+coefficient there but 0 (see `Composition`). Left out, they take their part of the kernels with them: inputs of the
+stage above, outputs of the stage below.
 """
 
 import math
@@ -23,13 +24,13 @@ def without_silent_channels(operands, rows):
 
     Args:
         operands: Of a chain, a list.
-        rows: How many rows are swept.
+        rows: How many rows are swept, over all samples.
     """
     if any(backend.is_symbolic(operand.x) for operand in operands) or not _worth(operands, rows):
         return operands
     legs = list(pairwise(_kept(operands)))
     saved = sum(rows * operand.work * (1 - _share(operand, *ends)) for operand, ends in zip(operands, legs))
-    cut = sum(_entries(operand) for operand, (a, b) in zip(operands, legs) if not a is b is None)
+    cut = sum(_entries(operand) for operand, (a, b) in zip(operands, legs) if a is not None or b is not None)
     if saved <= _PER_KERNEL_ENTRY * cut:
         return operands
     return [operand.of_channels(*ends) for operand, ends in zip(operands, legs)]

@@ -8,6 +8,8 @@ from architectures import randomize as random_weights
 from keras import layers, ops
 
 import pane_keras
+from pane_keras import backend
+from pane_keras.compiled import _Explanation
 from pane_keras.errors import NonFiniteError, PaneError, TargetError
 from pane_keras.maps import ExcitationMap
 from pane_keras.testing import channels
@@ -262,3 +264,14 @@ def test_a_trace_takes_the_statistics_that_the_model_computes_with():
     norm.adapt_mean.assign([5.0, 5.0, 5.0])
     pane = pane_keras.wrap(model)
     np.testing.assert_allclose(pane.trace(draw(2, 3)).logits(), model(draw(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_compiler_refuses_is_raised(cnn, monkeypatch):
+    """The eager pass names a fault that it finds as well; without one, nothing is hidden by its result."""
+
+    def refuse(*_):
+        raise backend.KernelError(None, None, "unsupported operation")
+
+    monkeypatch.setattr(_Explanation, "__call__", refuse)
+    with pytest.raises(backend.KernelError, match="unsupported operation"):
+        pane_keras.wrap(cnn).explain(np.ones((1, 8, 8, 3)))

@@ -29,7 +29,7 @@ def convolution(layer, inputs):
         elementary=partial(convolution_factors, geometry=geometry),
         rescale=_rescale(layer, ops.multiply),
         local=_local(layer, backend.convolve, backend.transpose_convolution, geometry),
-        cut=_cut(layer, layer.groups),
+        kernel_of=_kernel_of(layer, layer.groups),
     )
     return sequence(stage, activation_piece(layer.activation, layer.name))
 
@@ -54,7 +54,7 @@ def separable(layer, inputs):
         elementary=partial(convolution_factors, geometry=pointwise),
         rescale=_rescale(layer, ops.multiply),
         local=_local(layer, backend.convolve, backend.transpose_convolution, pointwise, (1,) * layer.rank),
-        cut=_cut(layer),
+        kernel_of=_kernel_of(layer),
     )
     return sequence(_depthwise(layer, layer.depthwise_kernel), mixing, activation_piece(layer.activation, layer.name))
 
@@ -97,14 +97,14 @@ def _rescale(layer, function):
     return function if layer.data_format == "channels_last" else None
 
 
-def _cut(layer, groups=1):
+def _kernel_of(layer, groups=1):
     """Returns the function that leaves channels out of a kernel (*window, in, out), in the one data format."""
 
-    def cut(kernel, below, above):
+    def kernel_of(kernel, below, above):
         kernel = kernel if below is None else ops.take(kernel, below, axis=-2)
         return backend.take_channels(kernel, above)
 
-    return cut if groups == 1 and layer.data_format == "channels_last" else None
+    return kernel_of if groups == 1 and layer.data_format == "channels_last" else None
 
 
 def _local(layer, convolve, transpose, geometry, taps=None):

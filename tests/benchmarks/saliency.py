@@ -21,6 +21,8 @@ from timing import medians
 import pane_keras
 from pane_keras.evaluation.methods.literal_chain import literal_chain
 
+GRADIENT, COMPILED_GRADIENT = "GradientTape input gradient", "compiled input gradient"
+
 
 def input_gradient(model, x):
     """The eager GradientTape input gradient of the top logit, as tutorials write it."""
@@ -35,11 +37,17 @@ def ways(model, pane):
     """What is timed, by name."""
     return {
         "forward": lambda x: model(x, training=False),
-        "GradientTape input gradient": lambda x: input_gradient(model, x),
+        GRADIENT: lambda x: input_gradient(model, x),
         "trace": pane.trace,
         "trace + saliency": lambda x: pane.trace(x).saliency(),
         "literal four products, float32": lambda x: literal_chain(pane.trace(x), None),
     }
+
+
+def compiled_ways(model, pane):
+    """The same as one graph."""
+    gradient = tf.function(lambda x: input_gradient(model, x))
+    return {COMPILED_GRADIENT: lambda x: gradient(tf.convert_to_tensor(x)), "explain": pane.explain}
 
 
 def seconds(functions, shape, repeats):
@@ -71,7 +79,7 @@ def timing(args):
         functions = ways(model, pane_keras.wrap(model))
         for batch in args.batches:
             found = seconds(functions, (batch, 224, 224, 3), args.repeats)
-            forward, gradient = found["forward"], found["GradientTape input gradient"]
+            forward, gradient = found["forward"], found[GRADIENT]
             for way, value in found.items():
                 ratios = f"{value / forward:.2f} | {value / gradient:.2f}"
                 print(f"| {name} | {batch} | {way} | {1e3 * value:.0f} | {ratios} |", flush=True)
@@ -82,10 +90,10 @@ def memory(args):
     print("\n| model | batch | way | peak MiB | times gradient |\n| --- | --- | --- | --- | --- |")
     for name in args.models:
         for batch in args.batches:
-            peaks = {way: _peak(name, batch, way) for way in ("GradientTape input gradient", "trace + saliency")}
-            for way, peak in peaks.items():
-                ratio = peak / peaks["GradientTape input gradient"]
-                print(f"| {name} | {batch} | {way} | {peak:.0f} | {ratio:.2f} |", flush=True)
+            for gradient, ours in ((GRADIENT, "trace + saliency"), (COMPILED_GRADIENT, "explain")):
+                peaks = {way: _peak(name, batch, way) for way in (gradient, ours)}
+                for way, peak in peaks.items():
+                    print(f"| {name} | {batch} | {way} | {peak:.0f} | {peak / peaks[gradient]:.2f} |", flush=True)
 
 
 def _peak(name, batch, way):
@@ -97,7 +105,8 @@ def peak(name, batch, way):
     """Prints the peak resident MiB of this process after three calls, model included, less the bare libraries."""
     bare = psutil.Process().memory_info().rss
     model = build(name)
-    function = ways(model, pane_keras.wrap(model))[way]
+    pane = pane_keras.wrap(model)
+    function = {**ways(model, pane), **compiled_ways(model, pane)}[way]
     for _ in range(3):
         function(np.random.uniform(-1, 1, (int(batch), 224, 224, 3)).astype("float32"))
     import resource
@@ -111,7 +120,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=["VGG16", "ResNet50"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="memory instead of times")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
@@ -119,9 +128,7 @@ def main():
         return
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__}, {os.cpu_count()} cores, GPUs: "
           f"{len(tf.config.list_physical_devices('GPU'))}\n")  # fmt: skip
-    timing(args)
-    if args.memory:
-        memory(args)
+    memory(args) if args.memory else timing(args)
 
 
 if __name__ == "__main__":

@@ -13,23 +13,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from saliency import build, input_gradient, seconds
+from saliency import COMPILED_GRADIENT, GRADIENT, build, compiled_ways, seconds, ways
 
 import pane_keras
 
 MODELS = ["VGG16", "ResNet50", "MobileNetV2", "EfficientNetB0"]
-GRADIENT, COMPILED_GRADIENT = "GradientTape input gradient", "compiled input gradient"
-
-
-def ways(model, pane):
-    """What is timed, by name."""
-    compiled = tf.function(lambda x: input_gradient(model, x))
-    return {
-        GRADIENT: lambda x: input_gradient(model, x),
-        "trace + saliency": lambda x: pane.trace(x).saliency(),
-        COMPILED_GRADIENT: lambda x: compiled(tf.convert_to_tensor(x)),
-        "explain": pane.explain,
-    }
 
 
 def main():
@@ -44,7 +32,9 @@ def main():
     print("| --- " * 8 + "|")
     for name in args.models:
         model = build(name)
-        functions = ways(model, pane_keras.wrap(model))
+        pane = pane_keras.wrap(model)
+        eager = {way: function for way, function in ways(model, pane).items() if way in (GRADIENT, "trace + saliency")}
+        functions = {**eager, **compiled_ways(model, pane)}
         for batch in args.batches:
             found = seconds(functions, (batch, 224, 224, 3), args.repeats)
             rates = {way: f"{batch / value:.2f}" for way, value in found.items()}

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 KernelError = tf.errors.InvalidArgumentError
-"""What a kernel inside a graph raises for numbers that it cannot take, such as an index that lies outside."""
+"""What a kernel inside a graph raises for numbers that it cannot take, such as an index that lies outside, and XLA for
+an operation that it cannot compile."""
 
 
 def compiled(function, jit=False):

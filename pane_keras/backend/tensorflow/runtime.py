@@ -81,8 +81,17 @@ def take_channels(tensor, kept):
     if kept is None:
         return tensor
     # On a CPU the framework's gather along the last axis takes three times as long.
-    on_host = "GPU" not in tensor.device
-    return tf.constant(np.take(tensor.numpy(), kept, axis=-1)) if on_host else tf.gather(tensor, kept, axis=-1)
+    return tf.gather(tensor, kept, axis=-1) if "GPU" in tensor.device else _taken_on_host(tensor, kept)
+
+
+def _taken_on_host(tensor, kept):
+    back = np.full(tensor.shape[-1], len(kept))
+    back[kept] = np.arange(len(kept))
+
+    def gradient(upstream):
+        return tf.gather(tf.pad(upstream, [*[[0, 0]] * (len(upstream.shape) - 1), [0, 1]]), back, axis=-1)
+
+    return tf.custom_gradient(lambda t: (tf.constant(np.take(t.numpy(), kept, axis=-1)), gradient))(tensor)
 
 
 def device_memory():
