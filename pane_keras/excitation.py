@@ -22,6 +22,7 @@ from pane_keras.maps import ExcitationMap, in_order, joined_maps, map_of
 from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
+from pane_keras.reusable import REUSABLE
 from pane_keras.selection import LISTED, Selection, UnitRows, closing_of
 from pane_keras.sizes import size
 from pane_keras.types import Tensor
@@ -224,6 +225,7 @@ class Excitation:
         self._refuse_maps(rows.shape[0], shape)
         parts = self._portions(sweep, rows, split_below)
         maps = joined_maps([map_of(sweep(rows[part], split_below), several, **words) for part in parts])
+        REUSABLE.watch(maps.positive, maps.negative, maps.sum)
         return maps if all(isinstance(part, slice) for part in parts) else in_order(maps, np.concatenate(parts))
 
     def _portions(self, sweep, rows, split_below):
@@ -234,7 +236,7 @@ class Excitation:
         return [slice(part.start, part.stop) for part in portions(rows.shape[0], composition)]
 
     def _refuse_maps(self, count, shape):
-        needed, free = self._bytes(count, *shape), backend.device_memory()
+        needed, free = self._bytes(count, *shape), backend.device_memory() + REUSABLE.bytes
         if count > 1 and needed > free:
             raise DenseSizeError(
                 f"{count} maps of shape {shape} between {self.source!r} and {self.target!r} take {size(needed)}, "

@@ -9,7 +9,7 @@ import tensorflow as tf
 from agreement import draw, filled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import layers
+from keras import layers, ops
 
 import pane_keras
 from pane_keras import excitation, portions
@@ -17,6 +17,7 @@ from pane_keras.composition import Composition
 from pane_keras.dense import folded
 from pane_keras.errors import DenseSizeError
 from pane_keras.planner import MIDDLE, SOURCE, TARGET
+from pane_keras.reusable import Reusable
 from pane_keras.sizes import size as in_words
 from pane_keras.testing import channels, dense_network
 
@@ -263,6 +264,44 @@ def test_units_become_rows_a_portion_at_a_time(trace, monkeypatch):
 
 def memory(monkeypatch, free):
     monkeypatch.setattr("pane_keras.backend.device_memory", lambda: free)
+    monkeypatch.setattr("pane_keras.excitation.REUSABLE", Reusable())
+
+
+def test_memory_of_maps_that_are_gone_counts_as_free(trace, monkeypatch):
+    """The framework's allocator keeps it for the next ones, so for the system it is taken."""
+    pair = trace.between("input", "added")
+    units = list(np.ndindex(*pair.target_shape))[:5]
+    size = 3 * 5 * BATCH * math.prod(pair.source_shape) * 4
+    memory(monkeypatch, size)
+    maps = pair.map(units)
+    memory_left = excitation.REUSABLE
+    monkeypatch.setattr("pane_keras.backend.device_memory", lambda: 10)
+    with pytest.raises(DenseSizeError, match="and 10 B are free"):
+        pair.map(units)
+    total = maps.sum
+    del maps
+    assert memory_left.bytes == size * 2 // 3
+    with pytest.raises(DenseSizeError):
+        pair.map(units)
+    del total
+    assert memory_left.bytes == size
+    assert pair.map(units).sum.shape[1] == 5
+    maps = pair.map(units)
+    assert memory_left.bytes == 0
+    with pytest.raises(DenseSizeError):
+        pair.map(units)
+    del maps
+
+
+def test_what_was_never_given_back_is_not_counted():
+    reusable = Reusable()
+    kept = ops.ones((4, 4))
+    reusable.watch(kept)
+    assert reusable.bytes == 0
+    reusable.watch(ops.ones((2, 2), dtype="float64"))
+    assert reusable.bytes == 32
+    reusable.watch(kept)
+    assert reusable.bytes == 0
 
 
 @pytest.mark.parametrize("name", QUERIES)
