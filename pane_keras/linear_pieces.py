@@ -40,13 +40,10 @@ def linear(
             (channels,). With it, a normalization that follows is taken into the kernel where that is faster.
         pick: Function (kernel, units, pull) -> (n, *shape), so that rows that select one unit need no product: with
             `pull` the rows of W of flat units of the output, else the columns of W of flat units of the input.
-        local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), so that rows of a
-            few units are swept through their receptive field only; channels last.
-        kernel_of: Function (kernel, below, above) -> the kernel of some channels of the input and of the output, the
-            last axes of both, given as indices or None for all: channels that are silent are left out.
+        local: Function (in_space, out_space, window) -> (forward, transpose, window of the input), channels last.
+        kernel_of: Function (kernel, below, above) -> the kernel of some channels of input and output, by their indices.
     """
-    # The steps of a recurrence run one piece.
-    shared = _remembered(magnitude, kernel)
+    shared = _remembered(magnitude, kernel)  # the steps of a recurrence run one piece
 
     def run(record, slot):
         weights, shift = weights_like(kernel, slot.value), weights_like(bias, slot.value)
