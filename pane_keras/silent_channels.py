@@ -77,4 +77,4 @@ def _share(operand, below, above):
 
 
 def _entries(operand):
-    return sum(math.prod(kernel.shape) for kernel in operand.kernels)
+    return sum(math.prod(np.shape(kernel)) for kernel in operand.kernels)

@@ -1,5 +1,7 @@
 """Channels that are zero all over a receptive field are left out of a sweep, and no map changes by it."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -243,3 +245,10 @@ def test_channels_of_a_tensor(dtype):
     np.testing.assert_array_equal(found, t[..., [3, 1]])
     whole = tf.constant(t)
     assert backend.take_channels(whole, None) is whole
+
+
+def test_a_kernel_may_be_a_plain_number():
+    operands = list(pane_keras.wrap(chain()).trace(draw(1, 12, 12, 2)).between("input", "last").composition().operands)
+    operands[0] = replace(operands[0], kernel=2.0, kernel_of=None)
+    kept = silent_channels.without_silent_channels(operands, 10**9)
+    assert [operand.kind for operand in kept] == [operand.kind for operand in operands]
