@@ -18,7 +18,7 @@ from pane_keras.dense_files import stream_dense
 from pane_keras.display.pairs import pair_html
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import ExcitationMap, in_order, joined_maps, map_of
+from pane_keras.maps import ExcitationMap, joined_maps, map_of
 from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
@@ -224,9 +224,10 @@ class Excitation:
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
         self._refuse_maps(rows.shape[0], shape)
         parts = self._portions(sweep, rows, split_below)
-        maps = joined_maps([map_of(sweep(rows[part], split_below), several, **words) for part in parts])
+        found = [map_of(sweep(rows[part], split_below), several, **words) for part in parts]
+        maps = joined_maps(found, [np.arange(rows.shape[0])[part] for part in parts])
         REUSABLE.watch(maps.positive, maps.negative, maps.sum)
-        return maps if all(isinstance(part, slice) for part in parts) else in_order(maps, np.concatenate(parts))
+        return maps
 
     def _portions(self, sweep, rows, split_below):
         """Slices of the rows, or arrays of row numbers where neighbours are swept together."""

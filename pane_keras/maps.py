@@ -137,20 +137,19 @@ def map_of(block, several, **words):
     return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
 
 
-def joined_maps(maps):
-    """Returns maps (batch, n, *shape) of several lists of units as one."""
-    if len(maps) == 1:
+def joined_maps(maps, numbers):
+    """Returns maps (batch, k, *shape) of several lists of units as one, (batch, n, *shape).
+
+    Args:
+        maps: List of `ExcitationMap`, emptied, so that what is joined is not kept twice.
+        numbers: List of int arrays (k,), together 0 ... n - 1: which unit each map is of.
+    """
+    if len(maps) == 1 and (np.diff(numbers[0]) > 0).all():
         return maps[0]
-    parts = {name: ops.concatenate([getattr(one, name) for one in maps], axis=1) for name in _COEFFICIENTS}
-    return replace(maps[0], **parts)
-
-
-def in_order(maps, numbers):
-    """Returns maps (batch, n, *shape) of the units 0 ... n - 1, where `numbers` says which unit each of them is of."""
-    if (np.diff(numbers) > 0).all():
-        return maps
-    back = np.argsort(numbers)
-    return replace(maps, **{name: ops.take(getattr(maps, name), back, axis=1) for name in _COEFFICIENTS})
+    parts = {name: [getattr(one, name) for one in maps] for name in _COEFFICIENTS}
+    whole = replace(maps[0], **dict.fromkeys(_COEFFICIENTS))
+    maps.clear()
+    return replace(whole, **{name: backend.joined(parts.pop(name), numbers) for name in _COEFFICIENTS})
 
 
 def _batch_first(tensor, rows, several):

@@ -4,11 +4,13 @@ Kernels are laid out as Keras lays them out: (*window, channels in / groups, cha
 (*window, channels in, multiplier). A `geometry` is the set of arguments that a convolution and its transpose share.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from pane_keras.backend.tensorflow.linear import transpose_linear
+from pane_keras.backend.tensorflow.live_units import live_units, transpose_live_units
 
 _FORMATS = {
     "channels_last": {1: "NWC", 2: "NHWC", 3: "NDHWC"},
@@ -46,6 +48,12 @@ def transpose_convolution(rows, kernel, geometry, shape):
     """Returns the transpose of `convolve` applied to `rows`; `shape` is that of the convolution's input."""
     if geometry.padding == "causal" or _runs_by_group(geometry):
         return transpose_linear(lambda x: convolve(x, kernel, geometry), rows, shape)
+    dense = partial(_transpose_dense, geometry=geometry, shape=shape)
+    live = live_units(rows, kernel, geometry)
+    return dense(rows, kernel) if live is None else transpose_live_units(rows, kernel, geometry, shape, live, dense)
+
+
+def _transpose_dense(rows, kernel, geometry, shape):
     return tf.nn.conv_transpose(
         rows,
         kernel,
