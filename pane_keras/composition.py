@@ -16,7 +16,7 @@ from pane_keras.block import accumulate, closing, fork, in_range
 from pane_keras.contraction import pull_chain, push_chain
 from pane_keras.fusion import with_scales_in_kernels
 from pane_keras.portions import entries
-from pane_keras.receptive_field import narrowed
+from pane_keras.receptive_field import landing, narrowed
 from pane_keras.windows import window_of
 
 
@@ -59,9 +59,17 @@ class Composition:
 
         Sources without a path are missing. `units` are flat indices, (rows,), where each row selects one unit.
         """
-        window = None if units is None else window_of(units, self._values[self.target].shape[1:])
-        sweep = partial(self._sweep, self.target, True, self.sources, window)
-        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
+        sweep = partial(self._sweep, self.target, True, self.sources, self._window(units))
+        return self._pulled(sweep, weights, units)
+
+    def pull_within(self, weights, units=None):
+        """Returns (block over the one source, window): the rows come as what lies inside the `Window`, or None: whole.
+
+        Outside of it they are zero.
+        """
+        window, landing = self._window(units), self._landing(units)
+        sweep = partial(self._sweep, self.target, True, self.sources, window, placed=landing is None)
+        return self._pulled(sweep, weights, units)[self.sources[0]], landing
 
     def push(self, weights, units=None):
         """Returns the block on the target's leg for weights that close the leg of the one source."""
@@ -129,12 +137,25 @@ class Composition:
                 yield slot, self.work - below, below
             furthest = max(furthest, *(target for _, target, _ in group))
 
+    def _pulled(self, sweep, weights, units):
+        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
+
+    def _window(self, units):
+        return None if units is None else window_of(units, self._values[self.target].shape[1:])
+
+    def _landing(self, units):
+        """The window of the source that units of the target reach, if they do so through a single chain."""
+        window = self._window(units)
+        if window is None or len(self.chains) != 1:
+            return None
+        return landing(self.chains[0].operands, window)
+
     def _alive(self, weights, slot, masked):
         """Rows with a weight on a unit that its first stage does not make a zero excitation: (rows * batch,)."""
         weights = weights * ops.cast(self._values[slot] != 0, weights.dtype) if masked else weights
         return ops.any(ops.reshape(weights != 0, (-1, math.prod(backend.dims(weights)[2:]))), axis=-1)
 
-    def _sweep(self, closed, pull, ends, window, block, careful=False):
+    def _sweep(self, closed, pull, ends, window, block, careful=False, placed=True):
         arrived, done = {closed: [block]}, {}
         for junction, chains in _visits(self.chains, pull):
             block = accumulate(arrived.pop(junction))
@@ -144,7 +165,7 @@ class Composition:
                 contract, end = (pull_chain, chain.source) if pull else (push_chain, chain.target)
                 rows, operands = start, chain.swept(careful)
                 if window is not None and junction == closed:
-                    rows, operands = narrowed(start, operands, window)
+                    rows, operands = narrowed(start, operands, window, placed)
                 arrived.setdefault(end, []).append(contract(rows, operands))
         done.update({end: accumulate(blocks) for end, blocks in arrived.items()})
         return {end: done[end] for end in ends if end in done}

@@ -18,7 +18,7 @@ from pane_keras.dense_files import stream_dense
 from pane_keras.display.pairs import pair_html
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import ExcitationMap, joined_maps, map_of
+from pane_keras.maps import ExcitationMap, PartOfMaps, joined_maps, map_of
 from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
@@ -113,7 +113,7 @@ class Excitation:
         selection = Selection(target, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.output, self.target, "target")
         words = {"signal": self.signal, "over": self.source, "of": self.target + _units_text(target, rows.shape[0])}
-        return self._maps(self.pull, rows, several, self.source_shape, split_below, words)
+        return self._maps(self._pull_within, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
     def effect(
@@ -140,7 +140,7 @@ class Excitation:
         selection = Selection(source, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.signal, self.source, "source")
         words = {"signal": self.output, "over": self.target, "of": self.source}
-        return self._maps(self.push, rows, several, self.target_shape, split_below, words)
+        return self._maps(self._push_whole, rows, several, self.target_shape, split_below, words)
 
     @backend.as_written
     def channels(
@@ -220,19 +220,32 @@ class Excitation:
         weights, units = closing_of(rows)
         return composition.push(weights, units) if composition.connected else _zeros(weights, self.target_shape)
 
+    def _pull_within(self, rows, split_below):
+        """The block over the source, and the window that it fills, or None for all of it."""
+        composition = self.composition(split_below)
+        if not composition.connected:
+            return self.pull(rows, split_below), None
+        return composition.pull_within(*closing_of(rows))
+
+    def _push_whole(self, rows, split_below):
+        return self.push(rows, split_below), None
+
     def _maps(self, sweep, rows, several, shape, split_below, words):
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
         self._refuse_maps(rows.shape[0], shape)
-        parts = self._portions(sweep, rows, split_below)
-        found = [map_of(sweep(rows[part], split_below), several, **words) for part in parts]
-        maps = joined_maps(found, [np.arange(rows.shape[0])[part] for part in parts])
+        found = []
+        for part in self._portions(sweep == self._pull_within, rows, split_below):
+            block, window = sweep(rows[part], split_below)
+            numbers = np.arange(rows.shape[0])[part]
+            found.append(PartOfMaps(map_of(block, several, **words), numbers if several else None, window))
+        maps = joined_maps(found, shape)
         REUSABLE.watch(maps.positive, maps.negative, maps.sum)
         return maps
 
-    def _portions(self, sweep, rows, split_below):
+    def _portions(self, pull, rows, split_below):
         """Slices of the rows, or arrays of row numbers where neighbours are swept together."""
         composition = self.composition(split_below)
-        if isinstance(rows, UnitRows) and sweep == self.pull and len(rows.flat) > 1:
+        if isinstance(rows, UnitRows) and pull and len(rows.flat) > 1:
             return in_groups(rows.flat, self.target_shape, composition)
         return [slice(part.start, part.stop) for part in portions(rows.shape[0], composition)]
 

@@ -1,7 +1,7 @@
 """`ExcitationMap`: positive, negative and sum over a layer's units, with their power-of-two scales."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -12,8 +12,10 @@ from pane_keras.display.maps import maps_html, maps_text
 from pane_keras.errors import InputError
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 from pane_keras.types import Tensor
+from pane_keras.windows import Window
 
-_COEFFICIENTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
+_SIGNED = ("positive", "negative", "sum")
+_COEFFICIENTS = (*_SIGNED, "log2_scale", "sum_log2_scale")
 _TENSORS = (*_COEFFICIENTS, "signal")
 _SPACE = {1: ("unit",), 2: ("step", "channel"), 3: ("height", "width", "channel"),
           4: ("depth", "height", "width", "channel")}  # fmt: skip
@@ -83,7 +85,7 @@ class ExcitationMap:
         x = ops.cast(self.signal if x is None else x, self.sum.dtype)
         batch, *shape = backend.dims(x)
         x = ops.reshape(x, (batch, *[1] * (len(self.log2_scale.shape) - 1), *shape))
-        parts = {name: getattr(self, name) * x for name in ("positive", "negative", "sum")}
+        parts = {name: getattr(self, name) * x for name in _SIGNED}
         return replace(self, **parts, quantity="contribution", asker=None)
 
     def plot(self, pictures=None, **how):
@@ -137,19 +139,41 @@ def map_of(block, several, **words):
     return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
 
 
-def joined_maps(maps, numbers):
-    """Returns maps (batch, k, *shape) of several lists of units as one, (batch, n, *shape).
+class PartOfMaps(NamedTuple):
+    """Maps that are a part of those that were asked for.
+
+    Attributes:
+        maps: `ExcitationMap`, (batch, k, *sizes), or (batch, *sizes) of the only one.
+        numbers: int array (k,), which of the maps they are; None for the only one.
+        window: `Window` of the source that they fill, zero outside of it; None for all of it.
+    """
+
+    maps: ExcitationMap
+    numbers: np.ndarray | None
+    window: Window | None
+
+
+def joined_maps(parts, shape):
+    """Returns maps (batch, n, *shape) of parts of them, or (batch, *shape) of the only one.
 
     Args:
-        maps: List of `ExcitationMap`, emptied, so that what is joined is not kept twice.
-        numbers: List of int arrays (k,), together 0 ... n - 1: which unit each map is of.
+        parts: List of `PartOfMaps`, emptied, so that what is joined is not kept twice.
+        shape: Of the layer that the maps lie over.
     """
-    if len(maps) == 1 and (np.diff(numbers[0]) > 0).all():
-        return maps[0]
-    parts = {name: [getattr(one, name) for one in maps] for name in _COEFFICIENTS}
-    whole = replace(maps[0], **dict.fromkeys(_COEFFICIENTS))
-    maps.clear()
-    return replace(whole, **{name: backend.joined(parts.pop(name), numbers) for name in _COEFFICIENTS})
+    first, numbers, window = parts[0]
+    if numbers is None:
+        return first if window is None else _placed(first, window, shape)
+    rows, windows = [part.numbers for part in parts], [part.window for part in parts]
+    tensors = {name: [getattr(part.maps, name) for part in parts] for name in _COEFFICIENTS}
+    parts.clear()
+    inside = [() if window is None else window.slices for window in windows]
+    places = {name: (inside, shape) if name in _SIGNED else ([()] * len(rows), ()) for name in _COEFFICIENTS}
+    return replace(first, **{name: backend.joined(tensors.pop(name), rows, *places[name]) for name in _COEFFICIENTS})
+
+
+def _placed(maps, window, shape):
+    """The only map with zeros around the window that it fills."""
+    return replace(maps, **{name: window.placed(getattr(maps, name), shape[:-1]) for name in _SIGNED})
 
 
 def _batch_first(tensor, rows, several):

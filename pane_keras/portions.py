@@ -4,8 +4,8 @@ import math
 
 from pane_keras import backend
 
-ENTRIES = 2**25
-"""Entries of the widest layer on the way that a sweep may carry, in each channel: 128 MiB in float32."""
+ENTRIES = 2**26
+"""Entries of the widest layer on the way that a sweep may carry, in each channel: 256 MiB in float32."""
 
 MOST_ROWS = 256
 

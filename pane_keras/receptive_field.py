@@ -9,13 +9,14 @@ from pane_keras.single_operand import SingleOperand
 from pane_keras.windows import Window
 
 
-def narrowed(block, operands, window):
+def narrowed(block, operands, window, placed=True):
     """Returns (block, operands) restricted to what a window of the target can reach, as far down as that is known.
 
     Args:
         block: Rows on the target leg that are zero outside the window.
         operands: Of a chain, from the source to the target.
         window: `Window` of the target's space.
+        placed: Whether rows get the zeros around them back at the end; else they come as they are in `landing`.
     """
     below, steps = reached(operands, window)
     if not steps:
@@ -23,11 +24,24 @@ def narrowed(block, operands, window):
     within, inner = [operand.within(outer) for operand, outer, _ in reversed(steps)], steps[-1][2]
     within = without_silent_channels(within, math.prod(block.shape[1:3]))
     full = operands[len(below)].x
-    if not inner.covers(full.shape[1:-1]):
+    if placed and not inner.covers(full.shape[1:-1]):
         name, kind = within[0].name, "receptive field"
         below.append(WindowOperand(name=name, kind=kind, x=full, out=within[0].x, window=inner))
     cut = block.each(lambda t: t.grown(window.cut(t.mantissa), 0))
     return cut, (*below, *within)
+
+
+def landing(operands, window):
+    """Returns the window of the source of a chain that a window of its target reaches, or None for all of it.
+
+    Args:
+        operands: Of a chain, from the source to the target.
+        window: `Window` of the target's space.
+    """
+    below, steps = reached(operands, window)
+    if below or not steps or steps[-1][2].covers(operands[0].in_shape[:-1]):
+        return None
+    return steps[-1][2]
 
 
 def reached(operands, window):

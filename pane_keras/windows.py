@@ -17,13 +17,18 @@ class Window(NamedTuple):
         """Number of positions along each axis."""
         return tuple(b - a for a, b in zip(*self))
 
+    @property
+    def slices(self):
+        """What selects the positions from an array (*space, ...)."""
+        return tuple(slice(a, b) for a, b in zip(*self))
+
     def covers(self, space):
         """Returns whether all of a space lies inside."""
         return self == Window((0,) * len(space), tuple(space))
 
     def cut(self, t):
         """Returns the part of a tensor (n, *space, channels) that lies inside."""
-        return t[(slice(None), *(slice(a, b) for a, b in zip(*self)))]
+        return t[(slice(None), *self.slices)]
 
     def placed(self, t, space):
         """Returns a tensor (n, *sizes, channels) with zeros around it, (n, *space, channels)."""

@@ -9,6 +9,7 @@ from keras import layers
 import pane_keras
 from pane_keras import composition, receptive_field
 from pane_keras.rules import dense as dense_rules
+from pane_keras.selection import UnitRows
 from pane_keras.testing import channels
 from pane_keras.windows import Stencil, Window, stencil, window_of
 
@@ -76,17 +77,32 @@ def test_only_the_receptive_field_is_swept(monkeypatch):
     trace = pane_keras.wrap(plane()).trace(draw(1, 12, 12, 2))
     seen, plain = [], receptive_field.narrowed
 
-    def watched(block, operands, window):
-        rows, narrow = plain(block, operands, window)
+    def watched(block, operands, *window):
+        rows, narrow = plain(block, operands, *window)
         seen.append([o.in_shape[:2] for o in narrow] + [rows.sum.mantissa.shape[1:3]])
         return rows, narrow
 
     monkeypatch.setattr(composition, "narrowed", watched)
     found = trace.between("input", "last").map((3, 3, 1)).sum
-    assert seen == [[(12, 12), (8, 8), (6, 6), (6, 6), (3, 3), (1, 1)]]
+    assert seen == [[(8, 8), (6, 6), (6, 6), (3, 3), (1, 1)]]
     reached = np.argwhere(np.asarray(found)[0].any(axis=-1))
     assert reached.min() >= 3
     assert reached.max() <= 10
+
+
+def test_a_window_ends_where_chains_meet():
+    """Rows of one of several chains get the zeros around them back; those of a single one are maps of the window."""
+    x = layers.Input((12, 12, 2))
+    y = layers.Conv2D(3, 3, padding="same", activation="relu", name="stem")(x)
+    y = layers.Add(name="meet")([y, layers.Conv2D(3, 3, padding="same", name="branch")(y)])
+    trace = pane_keras.wrap(filled(x, layers.Conv2D(4, 3, padding="same", name="last")(y), 0)).trace(draw(1, 12, 12, 2))
+    unit = np.ravel_multi_index((3, 5, 1), (12, 12, 4))
+    for source, window in (("input", None), ("stem", None), ("meet", Window((2, 4), (5, 7)))):
+        pair = trace.between(source, "last")
+        _, landing = pair.composition().pull_within(*UnitRows(np.array([unit]), pair.output).closing())
+        assert landing == window
+        for mine, whole in zip(channels(pair.map((3, 5, 1))), channels(pair.dense())):
+            np.testing.assert_allclose(mine, whole[:, 3, 5, 1], rtol=0, atol=PARTS * np.abs(whole).max())
 
 
 def test_a_unit_at_the_border_and_units_all_over():
@@ -117,7 +133,9 @@ def test_windows_end_where_a_layer_is_not_local():
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 def test_channels_first_is_swept_whole(data_format, monkeypatch):
     seen, plain = [], receptive_field.narrowed
-    monkeypatch.setattr(composition, "narrowed", lambda b, o, w: seen.append(plain(b, o, w)[1] is o) or plain(b, o, w))
+    monkeypatch.setattr(
+        composition, "narrowed", lambda b, o, *w: seen.append(plain(b, o, *w)[1] is o) or plain(b, o, *w)
+    )
     shape = (2, 6, 6) if data_format == "channels_first" else (6, 6, 2)
     x = keras.Input(shape)
     model = filled(x, layers.DepthwiseConv2D(3, data_format=data_format, padding="same")(x))

@@ -22,10 +22,10 @@ def on_host(tensor):
     return np.asarray(memoryview(tensor))
 
 
-def empty(shape, dtype):
-    """Returns an array that `as_tensor` takes over as it is."""
+def empty(shape, dtype, zero=False):
+    """Returns an array, of whatever or of zeros, that `as_tensor` takes over as it is."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
+    buffer = (np.zeros if zero else np.empty)(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     return buffer[start : start + size].view(dtype).reshape(shape)
 
@@ -35,27 +35,47 @@ def as_tensor(array):
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
-def joined(parts, numbers):
-    """Returns tensors (batch, k, ...) as one, (batch, n, ...), in the order of the row numbers of each.
+def joined(parts, numbers, boxes, shape):
+    """Returns parts of rows as one tensor (batch, n, *shape), zero where no part lies.
 
     Args:
-        parts: List of tensors.
-        numbers: List of int arrays (k,), together 0 ... n - 1.
+        parts: List of tensors (batch, k, *sizes).
+        numbers: List of int arrays (k,), together 0 ... n - 1: which rows each part holds.
+        boxes: List of tuples of slices, of the first axes of `shape`: where in it each part lies.
+        shape: Of a row.
     """
-    if all(map(lies_on_host, parts)) and parts[0].shape.rank > 2:
-        return tf.custom_gradient(lambda *parts: (_joined_on_host(parts, numbers), _parts_of(numbers)))(*parts)
-    whole = tf.concat(parts, axis=1)
-    order = np.concatenate(numbers)
-    return whole if (np.diff(order) > 0).all() else tf.gather(whole, np.argsort(order), axis=1)
+    if len(parts) == 1 and not boxes[0] and _in_order(numbers[0]):
+        return parts[0]
+    places = [(slice(None), rows, *box) for rows, box in zip(numbers, boxes)]
+    if all(map(lies_on_host, parts)):
+        whole = (parts[0].shape[0], sum(map(len, numbers)), *shape)
+        return tf.custom_gradient(lambda *parts: (_written(parts, places, whole), _parts_at(places)))(*parts)
+    return _concatenated([_padded(part, box, shape) for part, box in zip(parts, boxes)], np.concatenate(numbers))
 
 
-def _joined_on_host(parts, numbers):
-    batch, _, *rest = parts[0].shape
-    whole = empty((batch, sum(map(len, numbers)), *rest), parts[0].dtype.as_numpy_dtype)
-    for part, rows in zip(parts, numbers):
-        whole[:, rows] = on_host(part)
+def _in_order(numbers):
+    return (np.diff(numbers) > 0).all()
+
+
+def _written(parts, places, shape):
+    whole = empty(shape, parts[0].dtype.as_numpy_dtype, zero=True)
+    for part, place in zip(parts, places):
+        whole[place] = on_host(part)
     return as_tensor(whole)
 
 
-def _parts_of(numbers):
-    return lambda upstream: [tf.gather(upstream, rows, axis=1) for rows in numbers]
+def _parts_at(places):
+    def gradients(upstream):
+        return [tf.gather(upstream, rows, axis=1)[(batch, slice(None), *box)] for batch, rows, *box in places]
+
+    return gradients
+
+
+def _padded(part, box, shape):
+    around = [(inside.start, size - inside.stop) for inside, size in zip(box, shape)]
+    return tf.pad(part, [(0, 0), (0, 0), *around, *[(0, 0)] * (len(shape) - len(box))]) if box else part
+
+
+def _concatenated(parts, order):
+    whole = tf.concat(parts, axis=1)
+    return whole if _in_order(order) else tf.gather(whole, np.argsort(order), axis=1)

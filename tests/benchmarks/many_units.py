@@ -1,0 +1,66 @@
+"""Maps of many units of VGG-16 in one call beside one call for each, taken in turns. Run by hand:
+
+    python tests/benchmarks/many_units.py [--turns 4] [--photograph]
+
+Maps of 512 units take 4.6 GiB. Where memory that was given back comes again slowly, as on a virtual machine whose host takes
+it away, keep it in the process: MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 in front. The first
+turn has its memory to get. Prints Markdown: seconds of every turn, their median, and how much less it is than single calls.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import time
+
+import numpy as np
+from saliency import build
+
+import pane_keras
+
+NEIGHBOURS = [(h, w, c) for h in (3, 10) for w in (3, 10) for c in range(128)]
+APART = [tuple(map(int, unit)) for unit in np.random.default_rng(1).integers(0, (14, 14, 512), (64, 3))]
+SINGLE = 11
+
+
+def seconds(pair, units):
+    """Returns what one call takes, with its result as an array."""
+    start = time.perf_counter()
+    np.asarray(pair.map(units).sum)
+    return time.perf_counter() - start
+
+
+def turn(pair, units, number):
+    """Returns (seconds of one call for all units, seconds of calls for some of them)."""
+    some = units[number % 5 :: len(units) // SINGLE][:SINGLE]
+    return seconds(pair, units), [seconds(pair, unit) for unit in some]
+
+
+def picture(photograph):
+    """Returns a picture (1, 224, 224, 3): a photograph, or noise."""
+    if not photograph:
+        return np.random.default_rng(0).uniform(-1, 1, (1, 224, 224, 3)).astype("float32")
+    from pane_keras.demo.photographs import photograph
+
+    return photograph("chelsea")[None].astype("float32") - np.array([123, 117, 104], "float32")
+
+
+def main():
+    """Reads the command line and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--photograph", action="store_true", help="instead of noise; weights are random either way")
+    args = parser.parse_args()
+    pair = pane_keras.wrap(build("VGG16")).trace(picture(args.photograph)).between("block3_conv1", "block5_conv3")
+    seconds(pair, NEIGHBOURS[0])
+    print("| units | seconds of each turn | median | a single call | times less |\n| --- | --- | --- | --- | --- |")
+    for name, units in (("512 at 4 places", NEIGHBOURS), ("64 at random places", APART)):
+        turns = [turn(pair, units, number) for number in range(args.turns)]
+        whole, single = [t for t, _ in turns], np.median([t for _, ts in turns for t in ts])
+        median, each = np.median(whole), ", ".join(f"{t:.1f}" for t in whole)
+        print(f"| {name} | {each} | {median:.1f} | {single:.3f} | {len(units) * single / median:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
