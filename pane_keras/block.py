@@ -90,5 +90,5 @@ def in_range(block, alive):
     channels = [block.sum, block.difference] if block.split else [block.sum]
     if any(backend.is_symbolic(t.mantissa) for t in channels):
         return True
-    peaks = [ops.reshape(backend.peak(t.mantissa), (-1,)) for t in channels]
+    peaks = [ops.reshape(t.peak, (-1,)) for t in channels]
     return all(bool(ops.all(ops.isfinite(peak) & ((peak > 0) | ~alive))) for peak in peaks)

@@ -63,6 +63,11 @@ class Scaled:
         total = base + ops.sum(ops.maximum(logarithms, _LOWEST), axis=0)
         return ops.where(zero, ZERO_EXPONENT, ops.maximum(total, ZERO_EXPONENT))
 
+    @cached_property
+    def peak(self):
+        """The largest magnitude of each row, (n, 1, ...)."""
+        return backend.peak(self.mantissa)
+
     def grown(self, mantissa, gain, units=None):
         """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
         return replace(self, mantissa=mantissa, growth=self.growth + gain, units=units)
@@ -80,7 +85,7 @@ def normalized(t):
     """Returns the same rows with every mantissa's largest magnitude in [1, 2), or 0."""
     if t.growth == 0:
         return t
-    power = backend.binade(backend.peak(t.mantissa))
+    power = backend.binade(t.peak)
     return replace(t, mantissa=backend.divide_rows(t.mantissa, power), powers=(*t.powers, power), growth=0)
 
 
@@ -127,7 +132,7 @@ def _true_exponent(t):
     """Returns the exponent of each row's largest magnitude, so that a row that is zero outweighs nothing."""
     if t.growth == 0:
         return t.exponent
-    power = ops.reshape(backend.binade(backend.peak(t.mantissa)), (-1,))
+    power = ops.reshape(backend.binade(t.peak), (-1,))
     return ops.where(power > 0, t.exponent + backend.log2(power), ZERO_EXPONENT)
 
 

@@ -2,9 +2,10 @@
 
     python tests/benchmarks/many_units.py [--turns 4] [--photograph]
 
-Maps of 512 units take 4.6 GiB. Where memory that was given back comes again slowly, as on a virtual machine whose host takes
-it away, keep it in the process: MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 in front. The first
-turn has its memory to get. Prints Markdown: seconds of every turn, their median, and how much less it is than single calls.
+Maps of 512 units take 4.6 GiB. Where memory that was given back comes again slowly, as on a virtual machine whose host
+takes it away, keep it in the process: MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 in front.
+The first turn has its memory to get. Prints Markdown: medians of the seconds, and how many times less one call takes
+than as many calls of one unit.
 """
 
 import argparse
@@ -32,9 +33,11 @@ def seconds(pair, units):
 
 
 def turn(pair, units, number):
-    """Returns (seconds of one call for all units, seconds of calls for some of them)."""
+    """Returns (seconds of one call for all units, median seconds of calls for some of them, before and after)."""
     some = units[number % 5 :: len(units) // SINGLE][:SINGLE]
-    return seconds(pair, units), [seconds(pair, unit) for unit in some]
+    before = [seconds(pair, unit) for unit in some]
+    whole = seconds(pair, units)
+    return whole, np.median(before + [seconds(pair, unit) for unit in some])
 
 
 def picture(photograph):
@@ -54,12 +57,12 @@ def main():
     args = parser.parse_args()
     pair = pane_keras.wrap(build("VGG16")).trace(picture(args.photograph)).between("block3_conv1", "block5_conv3")
     seconds(pair, NEIGHBOURS[0])
-    print("| units | seconds of each turn | median | a single call | times less |\n| --- | --- | --- | --- | --- |")
+    print("| units | one call | a single call | times less in each turn | median |\n| --- | --- | --- | --- | --- |")
     for name, units in (("512 at 4 places", NEIGHBOURS), ("64 at random places", APART)):
-        turns = [turn(pair, units, number) for number in range(args.turns)]
-        whole, single = [t for t, _ in turns], np.median([t for _, ts in turns for t in ts])
-        median, each = np.median(whole), ", ".join(f"{t:.1f}" for t in whole)
-        print(f"| {name} | {each} | {median:.1f} | {single:.3f} | {len(units) * single / median:.2f} |", flush=True)
+        turns = np.array([turn(pair, units, number) for number in range(args.turns)])
+        times = len(units) * turns[:, 1] / turns[:, 0]
+        (whole, single), each = np.median(turns, axis=0), ", ".join(f"{t:.2f}" for t in times)
+        print(f"| {name} | {whole:.1f} | {single:.3f} | {each} | {np.median(times):.2f} |", flush=True)
 
 
 if __name__ == "__main__":

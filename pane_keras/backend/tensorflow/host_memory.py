@@ -22,10 +22,10 @@ def on_host(tensor):
     return np.asarray(memoryview(tensor))
 
 
-def empty(shape, dtype, zero=False):
-    """Returns an array, of whatever or of zeros, that `as_tensor` takes over as it is."""
+def empty(shape, dtype):
+    """Returns an array that `as_tensor` takes over as it is."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = (np.zeros if zero else np.empty)(size + _ALIGNMENT, np.uint8)
+    buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     return buffer[start : start + size].view(dtype).reshape(shape)
 
@@ -58,10 +58,19 @@ def _in_order(numbers):
 
 
 def _written(parts, places, shape):
-    whole = empty(shape, parts[0].dtype.as_numpy_dtype, zero=True)
+    whole = empty(shape, parts[0].dtype.as_numpy_dtype)
     for part, place in zip(parts, places):
         whole[place] = on_host(part)
+        for border in _around(place):
+            whole[border] = 0
     return as_tensor(whole)
+
+
+def _around(place):
+    """What lies around the box of a place (all samples, rows, *slices), in boxes that do not overlap."""
+    for axis, inside in enumerate(place[2:], start=2):
+        yield (*place[:axis], slice(0, inside.start))
+        yield (*place[:axis], slice(inside.stop, None))
 
 
 def _parts_at(places):
