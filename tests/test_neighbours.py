@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_receptive_field import generated, plane
 
 import pane_keras
-from pane_keras import excitation
+from pane_keras.composition import Composition
 from pane_keras.neighbours import _Group, _Sweeps, in_groups
 from pane_keras.testing import channels
 from pane_keras.windows import window_of
@@ -55,13 +55,13 @@ def test_maps_come_in_the_order_of_the_units(seed, monkeypatch):
 
 def swept(pair, units, monkeypatch):
     """How many rows each sweep of a query carries."""
-    counts, plain = [], excitation.Excitation.pull
+    counts, plain = [], Composition.pull_within
 
     def counting(self, rows, *more):
         counts.append(rows.shape[0])
         return plain(self, rows, *more)
 
-    monkeypatch.setattr(excitation.Excitation, "pull", counting)
+    monkeypatch.setattr(Composition, "pull_within", counting)
     pair.map(units)
     return counts
 
