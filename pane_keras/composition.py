@@ -67,9 +67,9 @@ class Composition:
 
         Outside of it they are zero.
         """
-        window, landing = self._window(units), self._landing(units)
-        sweep = partial(self._sweep, self.target, True, self.sources, window, placed=landing is None)
-        return self._pulled(sweep, weights, units)[self.sources[0]], landing
+        window, reached = self._window(units), self._landing(units)
+        sweep = partial(self._sweep, self.target, True, self.sources, window, placed=reached is None)
+        return self._pulled(sweep, weights, units)[self.sources[0]], reached
 
     def push(self, weights, units=None):
         """Returns the block on the target's leg for weights that close the leg of the one source."""

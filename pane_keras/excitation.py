@@ -113,7 +113,7 @@ class Excitation:
         selection = Selection(target, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.output, self.target, "target")
         words = {"signal": self.signal, "over": self.source, "of": self.target + _units_text(target, rows.shape[0])}
-        return self._maps(self._pull_within, rows, several, self.source_shape, split_below, words)
+        return self._maps(True, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
     def effect(
@@ -140,7 +140,7 @@ class Excitation:
         selection = Selection(source, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.signal, self.source, "source")
         words = {"signal": self.output, "over": self.target, "of": self.source}
-        return self._maps(self._push_whole, rows, several, self.target_shape, split_below, words)
+        return self._maps(False, rows, several, self.target_shape, split_below, words)
 
     @backend.as_written
     def channels(
@@ -227,20 +227,24 @@ class Excitation:
             return self.pull(rows, split_below), None
         return composition.pull_within(*closing_of(rows))
 
-    def _push_whole(self, rows, split_below):
-        return self.push(rows, split_below), None
-
-    def _maps(self, sweep, rows, several, shape, split_below, words):
+    def _maps(self, pull, rows, several, shape, split_below, words):
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
         self._refuse_maps(rows.shape[0], shape)
-        found = []
-        for part in self._portions(sweep == self._pull_within, rows, split_below):
-            block, window = sweep(rows[part], split_below)
-            numbers = np.arange(rows.shape[0])[part]
-            found.append(PartOfMaps(map_of(block, several, **words), numbers if several else None, window))
-        maps = joined_maps(found, shape)
+        numbers = np.arange(rows.shape[0])
+        return joined_maps(
+            [
+                self._part(pull, rows[part], numbers[part] if several else None, split_below, words)
+                for part in self._portions(pull, rows, split_below)
+            ],
+            shape,
+        )
+
+    def _part(self, pull, rows, numbers, split_below, words):
+        """The `PartOfMaps` of some rows."""
+        block, window = self._pull_within(rows, split_below) if pull else (self.push(rows, split_below), None)
+        maps = map_of(block, numbers is not None, **words)
         REUSABLE.watch(maps.positive, maps.negative, maps.sum)
-        return maps
+        return PartOfMaps(maps, numbers, window)
 
     def _portions(self, pull, rows, split_below):
         """Slices of the rows, or arrays of row numbers where neighbours are swept together."""

@@ -157,7 +157,7 @@ def joined_maps(parts, shape):
     """Returns maps (batch, n, *shape) of parts of them, or (batch, *shape) of the only one.
 
     Args:
-        parts: List of `PartOfMaps`, emptied, so that what is joined is not kept twice.
+        parts: List of `PartOfMaps`, emptied, so that each tensor's parts are gone once it is joined.
         shape: Of the layer that the maps lie over.
     """
     first, numbers, window = parts[0]
@@ -166,6 +166,7 @@ def joined_maps(parts, shape):
     rows, windows = [part.numbers for part in parts], [part.window for part in parts]
     tensors = {name: [getattr(part.maps, name) for part in parts] for name in _COEFFICIENTS}
     parts.clear()
+    first = replace(first, **dict.fromkeys(_COEFFICIENTS))
     inside = [() if window is None else window.slices for window in windows]
     places = {name: (inside, shape) if name in _SIGNED else ([()] * len(rows), ()) for name in _COEFFICIENTS}
     return replace(first, **{name: backend.joined(tensors.pop(name), rows, *places[name]) for name in _COEFFICIENTS})

@@ -1,10 +1,13 @@
 """Maps of many units, swept in portions and windows, come as one tensor in the order that was asked for."""
 
+import gc
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pane_keras import backend
+from pane_keras.backend.tensorflow import host_memory
 
 SHAPE = (5, 6, 2)
 
@@ -24,9 +27,15 @@ def parts(seed=0, boxes=((), (slice(1, 3), slice(2, 6)), (slice(0, 5), slice(4, 
     return found, numbers, list(boxes), whole
 
 
-def test_rows_and_windows_find_their_place():
+def test_rows_and_windows_find_their_place(monkeypatch):
+    monkeypatch.setattr(host_memory, "empty", lambda *how, plain=host_memory.empty: filled_with_nan(plain(*how)))
     found, numbers, boxes, whole = parts()
     np.testing.assert_array_equal(backend.joined(found, numbers, boxes, SHAPE), whole)
+
+
+def filled_with_nan(array):
+    array.fill(np.nan)
+    return array
 
 
 def test_in_a_graph():
@@ -62,6 +71,9 @@ def test_a_joined_tensor_is_as_good_as_any(size):
     found = [tf.ones((1, 1, size)), 2 * tf.ones((1, 1, size))]
     joined = backend.joined(found, [np.array([1]), np.array([0])], [(), ()], (size,))
     del found
+    gc.collect()
+    [host_memory.empty((1, 2, size), "float32").fill(7) for _ in range(100)]
+    assert host_memory.on_host(joined).ctypes.data % 64 == 0
     np.testing.assert_array_equal(
         tf.reduce_sum(tf.strided_slice(joined, [0, 0, 0], [1, 2, size]), axis=-1), [[2 * size, size]]
     )

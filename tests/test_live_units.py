@@ -87,7 +87,7 @@ def test_adjoint_to_the_convolution(gathered):
     pulled = backend.transpose_convolution(rows, kernel, geometry, shape)
     forward = backend.convolve(tf.constant(x), kernel, geometry)
     np.testing.assert_allclose(np.sum(pulled * x), np.sum(forward * rows), rtol=1e-12)
-    assert gathered != [None]
+    assert gathered == [np.count_nonzero(np.any(rows, axis=0))]
 
 
 def test_rows_without_a_live_unit(gathered):
@@ -146,10 +146,26 @@ def test_gathering_has_to_pay():
     assert not pays(64, 16, 0.15)
 
 
-def test_threads_of_products_are_given_back(gathered):
-    before = threadpool_info()
+def test_threads_of_products_are_given_back(gathered, monkeypatch):
+    before, during, plain = threadpool_info(), [], live_units._products
+
+    def products(*arguments):
+        during.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        plain(*arguments)
+
+    monkeypatch.setattr(live_units, "_products", products)
     backend.transpose_convolution(*case(1))
+    assert set(during) == {1}
     assert threadpool_info() == before
+
+
+def test_no_more_threads_than_positions(gathered, monkeypatch):
+    seen = []
+    monkeypatch.setattr(live_units, "_cores", lambda: 64)
+    monkeypatch.setattr(live_units, "_products", lambda *arguments: seen.append(list(arguments[-1])))
+    rows, kernel, geometry, shape = case(1, rank=1)
+    backend.transpose_convolution(rows, kernel, geometry, shape)
+    assert sorted(seen) == [[position] for position in range(shape[1])]
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

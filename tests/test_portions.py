@@ -294,6 +294,19 @@ def test_memory_of_maps_that_are_gone_counts_as_free(trace, monkeypatch):
     del maps
 
 
+def test_of_joined_maps_only_the_parts_are_memory_of_the_framework(trace, monkeypatch):
+    """The whole goes back to the system, where it is seen to be free."""
+    pair = trace.between("input", "added")
+    units = list(np.ndindex(*pair.target_shape))[:5]
+    size = 3 * 5 * BATCH * math.prod(pair.source_shape) * 4
+    memory(monkeypatch, size)
+    at_a_time(monkeypatch, 2, pair.composition())
+    maps = pair.map(units)
+    assert excitation.REUSABLE.bytes == size
+    del maps
+    assert excitation.REUSABLE.bytes == size
+
+
 def test_what_was_never_given_back_is_not_counted():
     reusable = Reusable()
     kept = ops.ones((4, 4))

@@ -40,9 +40,9 @@ def turn(pair, units, number):
     return whole, np.median(before + [seconds(pair, unit) for unit in some])
 
 
-def picture(photograph):
+def picture(real):
     """Returns a picture (1, 224, 224, 3): a photograph, or noise."""
-    if not photograph:
+    if not real:
         return np.random.default_rng(0).uniform(-1, 1, (1, 224, 224, 3)).astype("float32")
     from pane_keras.demo.photographs import photograph
 

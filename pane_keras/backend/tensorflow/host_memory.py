@@ -1,6 +1,6 @@
 """Tensors and arrays that share memory on the host: of large ones every copy counts.
 
-The framework asks the system for each large tensor anew and pays for every page; NumPy asks for large pages.
+What NumPy asked for goes back to the system; what the framework asked for it keeps.
 """
 
 import math
@@ -13,7 +13,10 @@ _ALIGNMENT = 64
 
 
 def lies_on_host(tensor):
-    """Returns whether the host can read a tensor as it is: it is no part of a graph and on no other device."""
+    """Returns whether the host can read a tensor as it is: it is no part of a graph and on no other device.
+
+    Half precision it cannot read; coefficients are never of that.
+    """
     return hasattr(tensor, "numpy") and "GPU" not in tensor.device
 
 

@@ -19,7 +19,7 @@ from pane_keras.backend.tensorflow.host_memory import as_tensor, empty, lies_on_
 # In multiply-adds of the framework's own kernel on two cores: one of a small product, an entry copied, a product made.
 _PER_PRODUCT_ADD, _PER_COPIED, _PER_PRODUCT = 2, 32, 2**21
 
-# As fast as estimated to be worth it, and with more live units in a single row not looked at any closer.
+# How many times less it has to cost by that estimate, and which share of live units in one row rules it out at once.
 _GAIN, _MOST_LIVE = 1.25, 0.5
 
 _FEWEST_ROWS = 16
@@ -120,10 +120,18 @@ def _products(columns, kernel, windows, result, positions):
 
 
 def _in_threads(work, count):
-    """Runs `work` on a part of `count` positions in each thread, with one thread for each product."""
-    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+    """Runs `work` on a part of `count` positions in each thread, with one thread for each product.
+
+    Meanwhile products of NumPy elsewhere in the process have one thread as well, and a second such call waits.
+    """
+    threads = min(tf.config.threading.get_intra_op_parallelism_threads() or _cores(), count)
     with _LIMITED, _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, [range(first, count, threads) for first in range(threads)]))
+
+
+def _cores():
+    """How many the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(1)

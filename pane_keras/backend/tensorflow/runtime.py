@@ -7,6 +7,8 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
+from pane_keras.backend.tensorflow.host_memory import lies_on_host, on_host
+
 F = TypeVar("F", bound=Callable)
 
 
@@ -81,7 +83,7 @@ def take_channels(tensor, kept):
     if kept is None:
         return tensor
     # On a CPU the framework's gather along the last axis takes three times as long.
-    return tf.gather(tensor, kept, axis=-1) if "GPU" in tensor.device else _taken_on_host(tensor, kept)
+    return _taken_on_host(tensor, kept) if lies_on_host(tensor) else tf.gather(tensor, kept, axis=-1)
 
 
 def _taken_on_host(tensor, kept):
@@ -91,7 +93,7 @@ def _taken_on_host(tensor, kept):
     def gradient(upstream):
         return tf.gather(tf.pad(upstream, [*[[0, 0]] * (len(upstream.shape) - 1), [0, 1]]), back, axis=-1)
 
-    return tf.custom_gradient(lambda t: (tf.constant(np.take(t.numpy(), kept, axis=-1)), gradient))(tensor)
+    return tf.custom_gradient(lambda t: (tf.constant(np.take(on_host(t), kept, axis=-1)), gradient))(tensor)
 
 
 def device_memory():
