@@ -115,7 +115,7 @@ def test_one_unit_has_no_axis_of_selections(pairs, unit):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_several_selections_are_one_contraction(pairs, monkeypatch, sign):
-    calls, name = [], "pull" if sign > 0 else "push"
+    calls, name = [], "pull_within" if sign > 0 else "push"
     plain = getattr(Composition, name)
     monkeypatch.setattr(
         Composition, name, lambda self, rows, *units: calls.append(rows.shape) or plain(self, rows, *units)
