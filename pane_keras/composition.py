@@ -67,7 +67,8 @@ class Composition:
 
         Outside of it they are zero.
         """
-        window, reached = self._window(units), self._landing(units)
+        window = self._window(units)
+        reached = self._landing(window)
         sweep = partial(self._sweep, self.target, True, self.sources, window, placed=reached is None)
         return self._pulled(sweep, weights, units)[self.sources[0]], reached
 
@@ -143,9 +144,8 @@ class Composition:
     def _window(self, units):
         return None if units is None else window_of(units, self._values[self.target].shape[1:])
 
-    def _landing(self, units):
-        """The window of the source that units of the target reach, if they do so through a single chain."""
-        window = self._window(units)
+    def _landing(self, window):
+        """The window of the source that one of the target reaches, if it does so through a single chain."""
         if window is None or len(self.chains) != 1:
             return None
         return landing(self.chains[0].operands, window)

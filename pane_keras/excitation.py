@@ -1,7 +1,7 @@
 """`Excitation`: the positive and negative excitation between two layers, asked for as maps, effects or densely."""
 
 import math
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
@@ -23,7 +23,7 @@ from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
 from pane_keras.reusable import REUSABLE
-from pane_keras.selection import LISTED, Selection, UnitRows, closing_of
+from pane_keras.selection import Selection, UnitRows, closing_of, units_text
 from pane_keras.sizes import size
 from pane_keras.types import Tensor
 
@@ -112,7 +112,7 @@ class Excitation:
         """
         selection = Selection(target, weights, channel, region, per_sample, channel_axis)
         rows, several = selection.rows(self.output, self.target, "target")
-        words = {"signal": self.signal, "over": self.source, "of": self.target + _units_text(target, rows.shape[0])}
+        words = {"signal": self.signal, "over": self.source, "of": self.target + units_text(target, rows.shape[0])}
         return self._maps(True, rows, several, self.source_shape, split_below, words)
 
     @backend.as_written
@@ -230,14 +230,10 @@ class Excitation:
     def _maps(self, pull, rows, several, shape, split_below, words):
         """Many rows are swept a portion at a time: the maps take memory, what is on the way to them does not."""
         self._refuse_maps(rows.shape[0], shape)
-        numbers = np.arange(rows.shape[0])
-        return joined_maps(
-            [
-                self._part(pull, rows[part], numbers[part] if several else None, split_below, words)
-                for part in self._portions(pull, rows, split_below)
-            ],
-            shape,
-        )
+        parts = self._portions(pull, rows, split_below)
+        numbers = [np.arange(rows.shape[0])[part] if several else None for part in parts]
+        found = [self._part(pull, rows[part], own, split_below, words) for part, own in zip(parts, numbers)]
+        return joined_maps(found, shape)
 
     def _part(self, pull, rows, numbers, split_below, words):
         """The `PartOfMaps` of some rows."""
@@ -296,15 +292,6 @@ class Excitation:
 
 def _limit(max_bytes):
     return SHARE_OF_MEMORY * backend.device_memory() if max_bytes is None else max_bytes
-
-
-def _units_text(units, count):
-    """The units in brackets; of more than a few, and of an iterator that is used up by now, only how many they are."""
-    if units is None:
-        return ""
-    units = np.asarray(units).tolist() if backend.is_tensor(units) or isinstance(units, np.ndarray) else units
-    few = count <= LISTED and (isinstance(units, Sized) or not isinstance(units, Iterable))
-    return f"[{units}]" if few else f"[{count} units]"
 
 
 def _zeros(rows, shape):

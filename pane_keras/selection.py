@@ -1,6 +1,6 @@
 """Which units of a layer a query asks for, turned into rows of weights that close the layer's leg."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -138,6 +138,15 @@ class UnitRows:
     def closing(self):
         """Returns (weights, units): the rows as a tensor, and the flat index of the unit that each selects."""
         return one_hot_rows(self.flat, self._tensor), self.flat
+
+
+def units_text(units, count):
+    """Returns the units in brackets; of more than a few, and of an iterator that is used up, only how many they are."""
+    if units is None:
+        return ""
+    units = np.asarray(units).tolist() if backend.is_tensor(units) or isinstance(units, np.ndarray) else units
+    few = count <= LISTED and (isinstance(units, Sized) or not isinstance(units, Iterable))
+    return f"[{units}]" if few else f"[{count} units]"
 
 
 def closing_of(rows):
