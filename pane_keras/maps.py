@@ -131,12 +131,10 @@ def map_of(block, several, **words):
         **words: The attributes `signal`, `over` and `of`.
     """
     s = normalized(block.sum)
-    positive, negative = half_sum_and_difference(s, block.difference if block.split else s)
-    parts = [unscaled(positive), unscaled(negative), unscaled(s)]
-    (p, log2_scale), (n, _), (total, sum_scale) = [
-        tuple(_batch_first(t, block.rows, several) for t in part) for part in parts
-    ]
-    return ExcitationMap(p, n, total, log2_scale, sum_scale, **words)
+    positive, negative, log2_scale = half_sum_and_difference(s, block.difference if block.split else s)
+    total, sum_log2_scale = unscaled(s)
+    parts = (positive, negative, total, log2_scale, sum_log2_scale)
+    return ExcitationMap(*(_batch_first(part, block.rows, several) for part in parts), **words)
 
 
 class PartOfMaps(NamedTuple):

@@ -110,22 +110,24 @@ def add(terms):
 
 
 def half_sum_and_difference(s, d):
-    """Returns P = (S + D) / 2 and N = (S - D) / 2 with one common exponent."""
+    """Returns (P, N, log2_scale): the values P = (S + D) / 2 and N = (S - D) / 2 in one scale, as `unscaled`."""
     s, d = normalized(s), normalized(d)
-    of_s, of_d = s.exponent, d.exponent
-    top = ops.maximum(of_s, of_d)
-    # Halves, without a pass over memory for the division.
-    a, b = _shifted(s, of_s, top + 1), _shifted(d, of_d, top + 1)
-    return Scaled(a + b, s.rows, top), Scaled(a - b, s.rows, top)
+    scale = _log2_scale(ops.maximum(s.exponent, d.exponent))
+    # Halves and the scale, without passes over memory of their own.
+    a, b = _shifted(s, s.exponent - 1, scale), _shifted(d, d.exponent - 1, scale)
+    return a + b, a - b, scale
 
 
 def unscaled(t):
     """Returns (values, log2_scale): log2_scale, int32 (n,), is 0 wherever the true values fit in float32."""
     t = normalized(t)
-    e = t.exponent
-    fits = ((e >= _SMALLEST) & (e <= _LARGEST)) | (e == ZERO_EXPONENT)
-    scale = ops.where(fits, 0, e)
-    return _shifted(t, e, scale), scale
+    scale = _log2_scale(t.exponent)
+    return _shifted(t, t.exponent, scale), scale
+
+
+def _log2_scale(exponent):
+    fits = ((exponent >= _SMALLEST) & (exponent <= _LARGEST)) | (exponent == ZERO_EXPONENT)
+    return ops.where(fits, 0, exponent)
 
 
 def _true_exponent(t):

@@ -161,7 +161,7 @@ def test_threads_of_products_are_given_back(gathered, monkeypatch):
 
 def test_no_more_threads_than_positions(gathered, monkeypatch):
     seen = []
-    monkeypatch.setattr(live_units, "_cores", lambda: 64)
+    monkeypatch.setattr(live_units, "threads", lambda: 64)
     monkeypatch.setattr(live_units, "_products", lambda *arguments: seen.append(list(arguments[-1])))
     rows, kernel, geometry, shape = case(1, rank=1)
     backend.transpose_convolution(rows, kernel, geometry, shape)

@@ -121,12 +121,28 @@ def test_a_zero_row_flushes_no_sibling():
     assert np.asarray(scaled.normalized(rows([[0.0]], [5000])).exponent).tolist() == [ZERO_EXPONENT]
 
 
-def test_positive_and_negative_share_an_exponent():
+def test_positive_and_negative_share_a_scale():
     s, d = rows([[1.0, -1.0]], [0]), rows([[4.0, 2.0]], [300])
-    p, n = scaled.half_sum_and_difference(s, d)
-    assert same(fractions(p), fractions(rows([[2.0, 1.0]], [300])))
-    assert same(fractions(n), fractions(rows([[-2.0, -1.0]], [300])))
-    assert np.array_equal(np.asarray(p.exponent), np.asarray(n.exponent))
+    p, n, scale = scaled.half_sum_and_difference(s, d)
+    assert np.asarray(scale).tolist() == [302]
+    assert same(fractions(Scaled(p, 1, scale)), fractions(rows([[2.0, 1.0]], [300])))
+    assert same(fractions(Scaled(n, 1, scale)), fractions(rows([[-2.0, -1.0]], [300])))
+
+
+@pytest.mark.parametrize("exponent", [-90, 0, 123])
+def test_positive_and_negative_that_fit_have_scale_zero(exponent):
+    s, d = rows([[1.0, -1.0, 0.0]], [exponent]), rows([[3.0, 1.0, 0.0]], [exponent])
+    p, n, scale = scaled.half_sum_and_difference(s, d)
+    assert np.asarray(scale).tolist() == [0]
+    assert np.asarray(p).tolist() == [[2.0 ** (exponent + 1), 0.0, 0.0]]
+    assert np.asarray(n).tolist() == [[-(2.0**exponent), -(2.0**exponent), 0.0]]
+
+
+def test_positive_and_negative_of_nothing_are_zero():
+    p, n, scale = scaled.half_sum_and_difference(rows([[0.0, 0.0]], [700]), rows([[0.0, 0.0]], [-700]))
+    assert np.asarray(scale).tolist() == [0]
+    assert not np.asarray(p).any()
+    assert not np.asarray(n).any()
 
 
 @pytest.mark.parametrize("value", [1.0, 3.5e-20, 2.0**-90, 1e30, 2.0**125, -1e-5])

@@ -5,9 +5,7 @@ result gathers the units that it depends on and that live in some row, with thei
 """
 
 import math
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +13,7 @@ import tensorflow as tf
 from threadpoolctl import ThreadpoolController
 
 from pane_keras.backend.tensorflow.host_memory import as_tensor, empty, lies_on_host, on_host
+from pane_keras.backend.tensorflow.threads import in_threads, threads
 
 # In multiply-adds of the framework's own kernel on two cores: one of a small product, an entry copied, a product made.
 _PER_PRODUCT_ADD, _PER_COPIED, _PER_PRODUCT = 2, 32, 2**21
@@ -84,7 +83,7 @@ def _gathered(rows, kernel, geometry, shape, live):
     windows = _windows(_numbers(live, where), kernel, geometry, shape[1:-1])
     tapped = np.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2).reshape(-1, kernel.shape[-2])
     result = empty((len(rows), math.prod(shape[1:-1]), shape[-1]), rows.dtype)
-    _in_threads(lambda part: _products(columns, tapped, windows, result, part), result.shape[1])
+    _by_part(lambda part: _products(columns, tapped, windows, result, part), result.shape[1])
     return tf.reshape(as_tensor(result), shape)
 
 
@@ -119,19 +118,14 @@ def _products(columns, kernel, windows, result, positions):
         np.matmul(units[: len(live)].T, taps[: len(live)], out=result[:, position])
 
 
-def _in_threads(work, count):
+def _by_part(work, count):
     """Runs `work` on a part of `count` positions in each thread, with one thread for each product.
 
     Meanwhile products of NumPy elsewhere in the process have one thread as well, and a second such call waits.
     """
-    threads = min(tf.config.threading.get_intra_op_parallelism_threads() or _cores(), count)
-    with _LIMITED, _controller().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [range(first, count, threads) for first in range(threads)]))
-
-
-def _cores():
-    """How many the process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parts = min(threads(), count)
+    with _LIMITED, _controller().limit(limits=1, user_api="blas"):
+        in_threads(work, [range(first, count, parts) for first in range(parts)])
 
 
 @lru_cache(1)

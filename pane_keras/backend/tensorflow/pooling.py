@@ -56,9 +56,9 @@ def scatter_rows(t, index, size, rows):
     stride = room // m
     window = room - (m - 1) * stride
     # The gradient of a max pooling is the framework's fastest scatter-add. It wants a window and a stride that turn
-    # the room into `m`, and uses the index alone.
+    # the room into `m`, and uses the index alone: what it was pooled from is never read, so it is never written.
     full = tf.raw_ops.MaxPoolGradWithArgmax(
-        input=tf.zeros((n, 1, room, 1), t.dtype),
+        input=tf.raw_ops.Empty(shape=(n, 1, room, 1), dtype=t.dtype),
         grad=tf.reshape(t, (n, 1, m, 1)),
         argmax=tf.reshape(_each_row(index, rows), (n, 1, m, 1)),
         ksize=[1, 1, window, 1],
