@@ -188,9 +188,10 @@ def test_traces_from_threads_are_those_of_one(kind):
     assert state_of(model) == before
     assert dict(vars(keras.Variable)) == arithmetic
     for k in range(count):
+        alone = numbers(pane.trace(inputs[k]), source)
         for result in results[k]:
-            for mine, alone in zip(result, numbers(pane.trace(inputs[k]), source), strict=True):
-                np.testing.assert_allclose(mine, alone, rtol=1e-5, atol=1e-6)
+            for mine, expected in zip(result, alone, strict=True):
+                np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["subclassed", "composite"])
@@ -210,6 +211,7 @@ def test_wrapping_from_threads(kind):
     [t.join() for t in threads]
     assert errors == []
     assert state_of(model) == before
+    alone = numbers(wrap(model).trace(x), "input")
     for k in range(8):
-        for mine, alone in zip(results[k], numbers(wrap(model).trace(x), "input"), strict=True):
-            np.testing.assert_allclose(mine, alone, rtol=1e-5, atol=1e-6)
+        for mine, expected in zip(results[k], alone, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
