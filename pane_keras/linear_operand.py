@@ -22,6 +22,8 @@ class LinearOperand(Operand):
     Attributes:
         forward: Function (x, kernel) -> o', linear in both.
         transpose: Function (rows, kernel, shape of x) -> rows, or None: derived.
+        leaves_out: `transpose` takes x as well, and may leave out what comes where x is zero, since it never counts: it
+            is masked here, or a neighbour's coefficient is zero there.
         kernel: Tensor, or None for fixed coefficients that are not negative (|w| = w).
         magnitude: Function without arguments that returns |kernel|.
         nonnegative: x is known not to be negative, so sign(x) = [x != 0].
@@ -41,6 +43,7 @@ class LinearOperand(Operand):
 
     forward: Callable
     transpose: Callable | None = None
+    leaves_out: bool = False
     kernel: object = None
     magnitude: Callable | None = None
     nonnegative: bool = False
@@ -189,8 +192,8 @@ class LinearOperand(Operand):
         if units is not None and self.pick is not None:
             return backend.with_sample_shape(self._picked(t, kernel, units, True), self.in_shape)
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
-        transpose = self.transpose or self._derived_transpose
-        return backend.with_sample_shape(transpose(t, self._for_rows(kernel, t), shape), self.in_shape)
+        transpose, wanted = self.transpose or self._derived_transpose, (self.x,) if self.leaves_out else ()
+        return backend.with_sample_shape(transpose(t, self._for_rows(kernel, t), shape, *wanted), self.in_shape)
 
     def _derived_transpose(self, t, kernel, shape):
         return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)

@@ -15,6 +15,7 @@ def linear(
     bias=None,
     *,
     transpose=None,
+    leaves_out=False,
     magnitude=ops.abs,
     kind="linear",
     elementary=None,
@@ -31,6 +32,8 @@ def linear(
         kernel: Tensor of coefficients.
         bias: Tensor that broadcasts to the output, or None.
         transpose: Function (rows, kernel, shape of x) -> W^T rows; derived from `forward` unless given.
+        leaves_out: `transpose`, and that of `local`, takes x as a fourth argument: where x is zero for the whole batch,
+            what it returns does not count, and zero will do.
         magnitude: Function kernel -> the kernel of |W|.
         kind: Word for people.
         elementary: Function (kernel, in_shape, out_shape) -> factors of W with named axes, for `expression()`, where
@@ -58,6 +61,7 @@ def linear(
             out=linear_part if shift is None else backend.signs(linear_part),
             forward=apply,
             transpose=transpose,
+            leaves_out=leaves_out,
             kernel=weights,
             magnitude=shared if weights is kernel else _remembered(magnitude, weights),
             nonnegative=slot.nonnegative,

@@ -24,7 +24,8 @@ def convolution(layer, inputs):
         lambda x, kernel: backend.convolve(x, kernel, geometry),
         backend.snapshot(layer.kernel),
         channel_bias(layer, layer_bias(layer)),
-        transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, geometry, shape),
+        transpose=lambda rows, kernel, *at: backend.transpose_convolution(rows, kernel, geometry, *at),
+        leaves_out=True,
         kind="convolution",
         elementary=partial(convolution_factors, geometry=geometry),
         rescale=_rescale(layer, ops.multiply),
@@ -49,7 +50,8 @@ def separable(layer, inputs):
         lambda x, kernel: backend.convolve(x, kernel, pointwise),
         backend.snapshot(layer.pointwise_kernel),
         channel_bias(layer, layer_bias(layer)),
-        transpose=lambda rows, kernel, shape: backend.transpose_convolution(rows, kernel, pointwise, shape),
+        transpose=lambda rows, kernel, *at: backend.transpose_convolution(rows, kernel, pointwise, *at),
+        leaves_out=True,
         kind="pointwise convolution",
         elementary=partial(convolution_factors, geometry=pointwise),
         rescale=_rescale(layer, ops.multiply),
@@ -124,8 +126,9 @@ def _padded(convolve, transpose, geometry, inner, around):
     full = [size + sum(pads) for size, pads in zip(inner.sizes, around)]
     inside = Window(tuple(a for a, _ in around), tuple(a + size for (a, _), size in zip(around, inner.sizes)))
 
-    def transposed(rows, kernel, shape):
-        return inside.cut(transpose(rows, kernel, geometry, (shape[0], *full, shape[-1])))
+    def transposed(rows, kernel, shape, *wanted):
+        wanted = [inside.placed(x, full) for x in wanted]
+        return inside.cut(transpose(rows, kernel, geometry, (shape[0], *full, shape[-1]), *wanted))
 
     return lambda x, kernel: convolve(inside.placed(x, full), kernel, geometry), transposed
 

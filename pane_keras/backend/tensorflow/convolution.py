@@ -44,12 +44,19 @@ def convolve(x, kernel, geometry):
     )
 
 
-def transpose_convolution(rows, kernel, geometry, shape):
-    """Returns the transpose of `convolve` applied to `rows`; `shape` is that of the convolution's input."""
+def transpose_convolution(rows, kernel, geometry, shape, wanted=None):
+    """Returns the transpose of `convolve` applied to `rows`.
+
+    Args:
+        rows: Tensor (n, *space, channels out).
+        kernel, geometry: Of the convolution.
+        shape: That of its input, (n, *space, channels in).
+        wanted: Tensor (batch, *space, channels in): where it is zero, zero may be returned; None: everything counts.
+    """
     if geometry.padding == "causal" or _runs_by_group(geometry):
         return transpose_linear(lambda x: convolve(x, kernel, geometry), rows, shape)
     dense = partial(_transpose_dense, geometry=geometry, shape=shape)
-    live = live_units(rows, kernel, geometry)
+    live = live_units(rows, kernel, geometry, shape, wanted)
     return dense(rows, kernel) if live is None else transpose_live_units(rows, kernel, geometry, shape, live, dense)
 
 

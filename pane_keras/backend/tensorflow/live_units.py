@@ -1,54 +1,63 @@
-"""The transpose of a convolution by the units that are not zero in all rows: behind a max pooling, the few.
+"""The transpose of a convolution by what lives: units that are not zero in all rows, outputs that are wanted.
 
-Rows of one sweep are zero at the same units, wherever a ReLU is or a pooling selected another. Each position of the
-result gathers the units that it depends on and that live in some row, with their part of the kernel, for one product.
+Rows of one sweep are zero at the same units, wherever a ReLU is or a pooling selected another, and what they become at
+a unit that is zero itself does not count. The dense kernel multiplies all of that.
 """
 
 import math
-import threading
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from threadpoolctl import ThreadpoolController
 
 from pane_keras.backend.tensorflow.host_memory import as_tensor, empty, lies_on_host, on_host
 from pane_keras.backend.tensorflow.threads import in_threads, threads
 
-# In multiply-adds of the framework's own kernel on two cores: one of a small product, an entry copied, a product made.
-_PER_PRODUCT_ADD, _PER_COPIED, _PER_PRODUCT = 2, 32, 2**21
-
-# How many times less it has to cost by that estimate, and which share of live units in one row rules it out at once.
-_GAIN, _MOST_LIVE = 1.25, 0.5
+# In multiply-adds of the framework's own kernel: one of these, an entry that is turned round, a place looked at.
+_PER_PRODUCT, _PER_ENTRY, _PER_PLACE = 1.4, 200, 120
 
 _FEWEST_ROWS = 16
 
-_LIMITED = threading.Lock()
+
+class Live(NamedTuple):
+    """What lives.
+
+    Attributes:
+        units: Boolean array (*space, channels).
+        wanted: Boolean array (*space below, channels below).
+    """
+
+    units: np.ndarray
+    wanted: np.ndarray
 
 
-def live_units(rows, kernel, geometry):
-    """Returns which units live, a boolean array (*space, channels), or None: the dense kernel is likely faster.
+def live_units(rows, kernel, geometry, shape, wanted=None):
+    """Returns what is `Live`, or None: the dense kernel is likely faster.
 
     Args:
         rows: Tensor (n, *space, channels), the rows that a convolution's transpose is applied to.
         kernel: Tensor (*window, channels below, channels).
         geometry: The convolution's `Geometry`.
+        shape: Of the convolution's input, (n, *space below, channels below).
+        wanted: Tensor (batch, *space below, channels below): where it is zero for all of the batch, the result does
+            not count. By default all of it counts.
     """
     if not _gatherable(rows, geometry):
         return None
     values = on_host(rows)
-    if np.count_nonzero(values[len(values) // 2]) > _MOST_LIVE * values[0].size:
+    wanted = np.ones(shape[1:], bool) if wanted is None else _anywhere(on_host(wanted))
+    if not _pays(np.count_nonzero(values[len(values) // 2]), np.count_nonzero(wanted), rows, kernel, shape):
         return None
-    live = np.any(values != 0, axis=0)
-    return live if _pays(int(np.count_nonzero(live)), rows, kernel) else None
+    units = _anywhere(values)
+    pays = _pays(np.count_nonzero(units), np.count_nonzero(wanted), rows, kernel, shape)
+    return Live(units, wanted) if pays else None
 
 
 def transpose_live_units(rows, kernel, geometry, shape, live, dense):
-    """Returns the transpose of a convolution applied to rows, as `dense(rows, kernel)` does, over the live units.
+    """Returns the transpose of a convolution applied to rows, as `dense(rows, kernel)` does, where it is wanted.
 
     Args:
-        rows, kernel, geometry: As for `live_units`, which returned `live`.
-        shape: Of the convolution's input, (n, *space, channels below).
+        rows, kernel, geometry, shape: As for `live_units`, which returned `live`.
         dense: The function that gradients are taken of.
     """
 
@@ -56,7 +65,7 @@ def transpose_live_units(rows, kernel, geometry, shape, live, dense):
         def gradients(upstream):
             with tf.GradientTape() as tape:
                 tape.watch((rows, kernel))
-                result = dense(rows, kernel)
+                result = tf.where(live.wanted, dense(rows, kernel), 0)
             return tape.gradient(result, (rows, kernel), upstream)
 
         return _gathered(on_host(rows), on_host(kernel), geometry, shape, live), gradients
@@ -69,21 +78,34 @@ def _gatherable(rows, geometry):
     return plain and lies_on_host(rows) and rows.dtype in (tf.float32, tf.float64) and rows.shape[0] >= _FEWEST_ROWS
 
 
-def _pays(live, rows, kernel):
-    """Whether gathering is the faster by far, by the mean number of units that a position depends on."""
-    (n, *space, _), (*window, below, _) = rows.shape, kernel.shape
-    positions, units = math.prod(space), live * math.prod(window)
-    gathered = units * (_PER_PRODUCT_ADD * n * below + _PER_COPIED * (n + below)) + _PER_PRODUCT * positions
-    return _GAIN * gathered < n * positions * math.prod(kernel.shape)
+def _anywhere(values):
+    return np.any(values != 0, axis=0)
+
+
+def _pays(live, wanted, rows, kernel, shape):
+    """Whether this is the faster one, by the mean number of units and of outputs at a position."""
+    (n, *space, _), (*_, below, above) = rows.shape, kernel.shape
+    window, positions = math.prod(kernel.shape[:-2]), math.prod(shape[1:-1])
+    products = n * live * window * (wanted / positions)
+    turned, places = n * (live + positions * below), positions * window * above
+    cost = _PER_PRODUCT * products + _PER_ENTRY * turned + _PER_PLACE * places
+    return cost < n * math.prod(space) * math.prod(kernel.shape)
 
 
 def _gathered(rows, kernel, geometry, shape, live):
-    where = np.flatnonzero(live)
-    columns = np.ascontiguousarray(np.take(rows.reshape(len(rows), -1), where, axis=1, mode="clip").T)
-    windows = _windows(_numbers(live, where), kernel, geometry, shape[1:-1])
-    tapped = np.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2).reshape(-1, kernel.shape[-2])
-    result = empty((len(rows), math.prod(shape[1:-1]), shape[-1]), rows.dtype)
-    _by_part(lambda part: _products(columns, tapped, windows, result, part), result.shape[1])
+    # It takes half a second to import.
+    from pane_keras.backend.tensorflow import live_products
+
+    where = np.flatnonzero(live.units)
+    columns = live_products.as_columns(rows, where)
+    flat, parts = rows.reshape(len(rows), -1), threads()
+    bounds = [len(where) * part // parts for part in range(parts + 1)]
+    in_threads(lambda part: live_products.write_columns(flat, where, columns, *bounds[part : part + 2]), range(parts))
+    window = _Windows.of(_numbers(live.units, where), kernel, geometry, shape[1:-1])
+    result = empty((len(rows), len(window.starts), shape[-1]), rows.dtype)
+    wanted = live.wanted.reshape(len(window.starts), -1)
+    arguments = columns, _by_output(kernel), *window, wanted, result
+    in_threads(lambda part: live_products.write_products(*arguments, part, parts), range(parts))
     return tf.reshape(as_tensor(result), shape)
 
 
@@ -94,40 +116,27 @@ def _numbers(live, where):
     return numbers
 
 
-def _windows(numbers, kernel, geometry, space):
-    """Numbers of the units that each position of the input depends on: a view (*space, *window, channels)."""
-    rank, reach = len(space), [d * (k - 1) for d, k in zip(geometry.dilation, kernel.shape)]
-    left = [r // 2 if geometry.padding == "same" else 0 for r in reach]
-    around = [(r - a, n - m + a) for r, a, n, m in zip(reach, left, space, numbers.shape)]
-    padded = np.pad(numbers, [*around, (0, 0)], constant_values=-1)
-    wide = np.lib.stride_tricks.sliding_window_view(padded, [r + 1 for r in reach], tuple(range(rank)))
-    taps = wide[(..., *(slice(None, None, d) for d in geometry.dilation))]
-    return np.moveaxis(taps, rank, -1)
+def _by_output(kernel):
+    """The kernel as (channels below, taps, channels), the last tap first."""
+    taps = np.moveaxis(np.flip(kernel, range(kernel.ndim - 2)), -2, 0)
+    return np.ascontiguousarray(taps).reshape(kernel.shape[-2], -1, kernel.shape[-1])
 
 
-def _products(columns, kernel, windows, result, positions):
-    """Writes the result, (n, positions, channels), at some positions."""
-    units = np.empty((len(kernel), columns.shape[1]), columns.dtype)
-    taps = np.empty(kernel.shape, kernel.dtype)
-    space = windows.shape[: windows.ndim // 2]
-    for position in positions:
-        numbers = windows[np.unravel_index(position, space)].reshape(-1)
-        live = np.flatnonzero(numbers >= 0)
-        np.take(columns, numbers[live], axis=0, out=units[: len(live)], mode="clip")
-        np.take(kernel, live, axis=0, out=taps[: len(live)], mode="clip")
-        np.matmul(units[: len(live)].T, taps[: len(live)], out=result[:, position])
+class _Windows(NamedTuple):
+    """Which units each position of the input depends on: as `write_products` takes them."""
 
+    numbers: np.ndarray
+    starts: np.ndarray
+    offsets: np.ndarray
 
-def _by_part(work, count):
-    """Runs `work` on a part of `count` positions in each thread, with one thread for each product.
-
-    Meanwhile products of NumPy elsewhere in the process have one thread as well, and a second such call waits.
-    """
-    parts = min(threads(), count)
-    with _LIMITED, _controller().limit(limits=1, user_api="blas"):
-        in_threads(work, [range(first, count, parts) for first in range(parts)])
-
-
-@lru_cache(1)
-def _controller():
-    return ThreadpoolController()
+    @classmethod
+    def of(cls, numbers, kernel, geometry, space):
+        """Returns the windows of a convolution's transpose, with as many empty places around as they need."""
+        reach = [d * (k - 1) for d, k in zip(geometry.dilation, kernel.shape)]
+        left = [r // 2 if geometry.padding == "same" else 0 for r in reach]
+        around = [(r - a, n - m + a) for r, a, n, m in zip(reach, left, space, numbers.shape)]
+        padded = np.pad(numbers, [*around, (0, 0)], constant_values=-1)
+        flat = np.arange(math.prod(padded.shape[:-1])).reshape(padded.shape[:-1])
+        starts = flat[tuple(map(slice, space))].reshape(-1)
+        taps = [slice(0, r + 1, d) for r, d in zip(reach, geometry.dilation)]
+        return cls(padded.reshape(-1, padded.shape[-1]), starts, flat[tuple(taps)].reshape(-1))
