@@ -232,8 +232,8 @@ class Excitation:
         self._refuse_maps(rows.shape[0], shape)
         parts = self._portions(pull, rows, split_below)
         numbers = [np.arange(rows.shape[0])[part] if several else None for part in parts]
-        found = [self._part(pull, rows[part], own, split_below, words) for part, own in zip(parts, numbers)]
-        return joined_maps(found, shape)
+        found = (self._part(pull, rows[part], own, split_below, words) for part, own in zip(parts, numbers))
+        return joined_maps(found, rows.shape[0], shape)
 
     def _part(self, pull, rows, numbers, split_below, words):
         """The `PartOfMaps` of some rows."""

@@ -151,23 +151,23 @@ class PartOfMaps(NamedTuple):
     window: Window | None
 
 
-def joined_maps(parts, shape):
+def joined_maps(parts, count, shape):
     """Returns maps (batch, n, *shape) of parts of them, or (batch, *shape) of the only one.
 
     Args:
-        parts: List of `PartOfMaps`, emptied, so that each tensor's parts are gone once it is joined.
+        parts: Iterator of `PartOfMaps`; each is gone before the next one comes.
+        count: How many maps there are together.
         shape: Of the layer that the maps lie over.
     """
-    first, numbers, window = parts[0]
-    if numbers is None:
-        return first if window is None else _placed(first, window, shape)
-    rows, windows = [part.numbers for part in parts], [part.window for part in parts]
-    tensors = {name: [getattr(part.maps, name) for part in parts] for name in _COEFFICIENTS}
-    parts.clear()
-    first = replace(first, **dict.fromkeys(_COEFFICIENTS))
-    inside = [() if window is None else window.slices for window in windows]
-    places = {name: (inside, shape) if name in _SIGNED else ([()] * len(rows), ()) for name in _COEFFICIENTS}
-    return replace(first, **{name: backend.joined(tensors.pop(name), rows, *places[name]) for name in _COEFFICIENTS})
+    joined = {name: backend.Joined(count, shape if name in _SIGNED else ()) for name in _COEFFICIENTS}
+    for maps, numbers, window in parts:
+        if numbers is None:
+            return maps if window is None else _placed(maps, window, shape)
+        for name, rows in joined.items():
+            rows.add(getattr(maps, name), numbers, window.slices if window and name in _SIGNED else ())
+        words = replace(maps, **dict.fromkeys(_COEFFICIENTS))
+        del maps
+    return replace(words, **{name: rows.rows() for name, rows in joined.items()})
 
 
 def _placed(maps, window, shape):

@@ -24,7 +24,7 @@ from pane_keras.backend.tensorflow.convolution import (
 from pane_keras.backend.tensorflow.data import batches, ends
 from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
 from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, input_gradients
-from pane_keras.backend.tensorflow.host_memory import joined
+from pane_keras.backend.tensorflow.joined import Joined
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
 from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
 from pane_keras.backend.tensorflow.pooling import gather_rows, max_pool_index, scatter_rows, transpose_average_pool
@@ -45,6 +45,7 @@ from pane_keras.backend.tensorflow.runtime import (
 
 __all__ = [
     "Geometry",
+    "Joined",
     "KernelError",
     "any_batch",
     "as_written",
@@ -64,7 +65,6 @@ __all__ = [
     "input_gradients",
     "is_symbolic",
     "is_tensor",
-    "joined",
     "keep_positive",
     "log2",
     "max_pool_index",
