@@ -18,7 +18,7 @@ from pane_keras.dense_files import stream_dense
 from pane_keras.display.pairs import pair_html
 from pane_keras.errors import DenseSizeError, NoPathError
 from pane_keras.expression import Expression
-from pane_keras.maps import ExcitationMap, PartOfMaps, joined_maps, map_of
+from pane_keras.maps import ExcitationMap, PartOfMaps, joined_maps
 from pane_keras.neighbours import in_groups
 from pane_keras.plain_network import segments_of
 from pane_keras.portions import portions
@@ -232,15 +232,13 @@ class Excitation:
         self._refuse_maps(rows.shape[0], shape)
         parts = self._portions(pull, rows, split_below)
         numbers = [np.arange(rows.shape[0])[part] if several else None for part in parts]
-        found = (self._part(pull, rows[part], own, split_below, words) for part, own in zip(parts, numbers))
-        return joined_maps(found, rows.shape[0], shape)
+        found = (self._part(pull, rows[part], own, split_below) for part, own in zip(parts, numbers))
+        return joined_maps(found, rows.shape[0], shape, **words)
 
-    def _part(self, pull, rows, numbers, split_below, words):
+    def _part(self, pull, rows, numbers, split_below):
         """The `PartOfMaps` of some rows."""
         block, window = self._pull_within(rows, split_below) if pull else (self.push(rows, split_below), None)
-        maps = map_of(block, numbers is not None, **words)
-        REUSABLE.watch(maps.positive, maps.negative, maps.sum)
-        return PartOfMaps(maps, numbers, window)
+        return PartOfMaps(block, numbers, window)
 
     def _portions(self, pull, rows, split_below):
         """Slices of the rows, or arrays of row numbers where neighbours are swept together."""

@@ -7,9 +7,11 @@ import numpy as np
 from keras import ops
 
 from pane_keras import backend
+from pane_keras.block import Block
 from pane_keras.diagnosis import Diagnosis, diagnosis_of
 from pane_keras.display.maps import maps_html, maps_text
 from pane_keras.errors import InputError
+from pane_keras.reusable import REUSABLE
 from pane_keras.scaled import half_sum_and_difference, normalized, unscaled
 from pane_keras.types import Tensor
 from pane_keras.windows import Window
@@ -130,44 +132,53 @@ def map_of(block, several, **words):
         several: Whether to keep the axis of the rows.
         **words: The attributes `signal`, `over` and `of`.
     """
-    s = normalized(block.sum)
-    positive, negative, log2_scale = half_sum_and_difference(s, block.difference if block.split else s)
-    total, sum_log2_scale = unscaled(s)
-    parts = (positive, negative, total, log2_scale, sum_log2_scale)
-    return ExcitationMap(*(_batch_first(part, block.rows, several) for part in parts), **words)
+    parts = {name: backend.sum_of_rows(terms) for name, terms in _terms(block).items()}
+    return ExcitationMap(**{name: _batch_first(part, block.rows, several) for name, part in parts.items()}, **words)
 
 
 class PartOfMaps(NamedTuple):
     """Maps that are a part of those that were asked for.
 
     Attributes:
-        maps: `ExcitationMap`, (batch, k, *sizes), or (batch, *sizes) of the only one.
+        block: What they are made of: `Block`.
         numbers: int array (k,), which of the maps they are; None for the only one.
         window: `Window` of the source that they fill, zero outside of it; None for all of it.
     """
 
-    maps: ExcitationMap
+    block: Block
     numbers: np.ndarray | None
     window: Window | None
 
 
-def joined_maps(parts, count, shape):
+def joined_maps(parts, count, shape, **words):
     """Returns maps (batch, n, *shape) of parts of them, or (batch, *shape) of the only one.
 
     Args:
         parts: Iterator of `PartOfMaps`; each is gone before the next one comes.
         count: How many maps there are together.
         shape: Of the layer that the maps lie over.
+        **words: As for `map_of`.
     """
     joined = {name: backend.Joined(count, shape if name in _SIGNED else ()) for name in _COEFFICIENTS}
-    for maps, numbers, window in parts:
+    for block, numbers, window in parts:
         if numbers is None:
+            maps = map_of(block, False, **words)
+            REUSABLE.watch(maps.positive, maps.negative, maps.sum)
             return maps if window is None else _placed(maps, window, shape)
-        for name, rows in joined.items():
-            rows.add(getattr(maps, name), numbers, window.slices if window and name in _SIGNED else ())
-        words = replace(maps, **dict.fromkeys(_COEFFICIENTS))
-        del maps
-    return replace(words, **{name: rows.rows() for name, rows in joined.items()})
+        for name, terms in _terms(block).items():
+            joined[name].add(terms, numbers, window.slices if window and name in _SIGNED else ())
+        del block, terms
+    REUSABLE.watch(*(joined[name].rows() for name in _SIGNED if not joined[name].written))
+    return ExcitationMap(**{name: rows.rows() for name, rows in joined.items()}, **words)
+
+
+def _terms(block):
+    """What each tensor of the maps is the sum of, as `backend.sum_of_rows` takes it."""
+    s = normalized(block.sum)
+    positive, negative, scale = half_sum_and_difference(s, block.difference if block.split else s)
+    total, sum_scale = unscaled(s)
+    scales = [((scale, ops.ones_like(scale)),) for scale in (scale, sum_scale)]
+    return dict(zip(_COEFFICIENTS, (positive, negative, total, *scales)))
 
 
 def _placed(maps, window, shape):

@@ -105,21 +105,24 @@ def add(terms):
     top = exponents[0]
     for e in exponents[1:]:
         top = ops.maximum(top, e)
-    total = sum(_shifted(t, t.exponent, top) for t in terms)
+    total = backend.sum_of_rows([term for t in terms for term in _shifted(t, t.exponent, top)])
     return Scaled(total, first.rows, top, growth=len(terms) // 2, room=first.room)
 
 
 def half_sum_and_difference(s, d):
-    """Returns (P, N, log2_scale): the values P = (S + D) / 2 and N = (S - D) / 2 in one scale, as `unscaled`."""
+    """Returns (P, N, log2_scale): P = (S + D) / 2 and N = (S - D) / 2 in one scale, as `unscaled`."""
     s, d = normalized(s), normalized(d)
     scale = _log2_scale(ops.maximum(s.exponent, d.exponent))
-    # Halves and the scale, without passes over memory of their own.
-    a, b = _shifted(s, s.exponent - 1, scale), _shifted(d, d.exponent - 1, scale)
-    return a + b, a - b, scale
+    # Halves and the scale in one: no passes over memory of their own.
+    (first,), (second,) = _shifted(s, s.exponent - 1, scale), _shifted(d, d.exponent - 1, scale)
+    return (first, second), (first, (second[0], -second[1])), scale
 
 
 def unscaled(t):
-    """Returns (values, log2_scale): log2_scale, int32 (n,), is 0 wherever the true values fit in float32."""
+    """Returns (terms, log2_scale): log2_scale, int32 (n,), is 0 wherever the true values fit in float32.
+
+    Values come as the terms that they are the sum of: pairs (rows, factors), for `backend.sum_of_rows`.
+    """
     t = normalized(t)
     scale = _log2_scale(t.exponent)
     return _shifted(t, t.exponent, scale), scale
@@ -139,5 +142,5 @@ def _true_exponent(t):
 
 
 def _shifted(t, exponent, to):
-    """Returns mantissas at the exponent `to`; what falls below the smallest normal number becomes 0."""
-    return backend.scale_rows(t.mantissa, exponent - to)
+    """Returns mantissas at the exponent `to`, as one term; what falls below the smallest normal number becomes 0."""
+    return ((t.mantissa, backend.power_of_two(exponent - to, t.mantissa.dtype)),)

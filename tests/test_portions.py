@@ -265,7 +265,9 @@ def test_units_become_rows_a_portion_at_a_time(trace, monkeypatch):
 
 def memory(monkeypatch, free):
     monkeypatch.setattr("pane_keras.backend.device_memory", lambda: free)
-    monkeypatch.setattr("pane_keras.excitation.REUSABLE", Reusable())
+    reusable = Reusable()
+    monkeypatch.setattr("pane_keras.excitation.REUSABLE", reusable)
+    monkeypatch.setattr("pane_keras.maps.REUSABLE", reusable)
 
 
 def test_memory_of_maps_that_are_gone_counts_as_free(trace, monkeypatch):
@@ -294,17 +296,15 @@ def test_memory_of_maps_that_are_gone_counts_as_free(trace, monkeypatch):
     del maps
 
 
-def test_of_joined_maps_only_the_parts_are_memory_of_the_framework(trace, monkeypatch):
-    """The whole goes back to the system, where it is seen to be free."""
+def test_joined_maps_are_no_memory_of_the_framework(trace, monkeypatch):
+    """They go back to the system, where they are seen to be free."""
     pair = trace.between("input", "added")
     units = list(np.ndindex(*pair.target_shape))[:5]
-    size = 3 * 5 * BATCH * math.prod(pair.source_shape) * 4
-    memory(monkeypatch, size)
+    memory(monkeypatch, 3 * 5 * BATCH * math.prod(pair.source_shape) * 4)
     at_a_time(monkeypatch, 2, pair.composition())
     maps = pair.map(units)
-    assert excitation.REUSABLE.bytes == size
     del maps
-    assert excitation.REUSABLE.bytes == size
+    assert excitation.REUSABLE.bytes == 0
 
 
 def test_what_was_never_given_back_is_not_counted():

@@ -22,7 +22,7 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_depthwise,
 )
 from pane_keras.backend.tensorflow.data import batches, ends
-from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, scale_rows
+from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, sum_of_rows
 from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, input_gradients
 from pane_keras.backend.tensorflow.joined import Joined
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
@@ -74,11 +74,11 @@ __all__ = [
     "peak",
     "power_of_two",
     "repeat_samples",
-    "scale_rows",
     "scatter_rows",
     "signs",
     "snapshot",
     "static_size",
+    "sum_of_rows",
     "take_channels",
     "to_tensor",
     "transpose_average_pool",

@@ -51,7 +51,10 @@ def power_of_two(e, dtype):
     return tf.bitcast(tf.bitwise.left_shift(biased, tf.constant(fraction, integer)), dtype)
 
 
-def scale_rows(rows, e):
-    """Returns `rows * 2**e` for rows (n, ...) and an int32 tensor `e` of shape (n,)."""
-    factor = power_of_two(e, rows.dtype)
-    return rows * tf.reshape(factor, [-1] + [1] * (len(rows.shape) - 1))
+def sum_of_rows(terms):
+    """Returns the sum of terms (rows, factors): rows (n, ...) times a factor each, (n,)."""
+    total = None
+    for rows, factors in terms:
+        scaled = rows * tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1))
+        total = scaled if total is None else total + scaled
+    return total

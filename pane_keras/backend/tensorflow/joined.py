@@ -1,13 +1,18 @@
 """Rows that come a part at a time, as one tensor in the order that was asked for."""
 
+import itertools
 import math
 import mmap
 
 import numpy as np
 import tensorflow as tf
 
+from pane_keras.backend.tensorflow.floating import sum_of_rows
 from pane_keras.backend.tensorflow.host_memory import as_tensor, lies_on_host, on_host
-from pane_keras.backend.tensorflow.threads import in_threads, threads
+from pane_keras.backend.tensorflow.threads import in_threads
+
+# Entries that are scaled and added up while they are in the cache.
+_AT_A_TIME = 2**18
 
 
 class Joined:
@@ -22,43 +27,49 @@ class Joined:
         self._count, self._shape = count, tuple(shape)
         self._array, self._whole, self._parts = None, None, []
 
-    def add(self, part, numbers, box=()):
-        """Takes a part, which need not be kept.
+    def add(self, terms, numbers, box=()):
+        """Takes a part, which need not be kept: the sum of terms, as `sum_of_rows` takes them.
 
         Args:
-            part: Tensor (batch, k, *sizes).
+            terms: Pairs (rows, factors): (k * batch, *sizes), the batch running fastest, and (k * batch,).
             numbers: int array (k,): which of the rows it holds. Each row comes once.
             box: Tuple of slices, of the first axes of `shape`: where in it the part lies.
         """
-        if lies_on_host(part) and not self._is_all(numbers, box):
-            self._whole = self._written(part, numbers, box)
+        if all(map(lies_on_host, itertools.chain(*terms))) and not self._is_all(numbers, box):
+            self._whole = self._with(terms, numbers, box)
         else:
-            self._parts.append((part, numbers, box))
+            self._parts.append((_batch_first(sum_of_rows(terms), len(numbers)), numbers, box))
+
+    @property
+    def written(self):
+        """Whether the rows lie in memory that goes back to the system with them."""
+        return self._whole is not None
 
     def rows(self):
         """Returns all rows, once every part was added."""
-        return self._concatenated() if self._whole is None else self._whole
+        return self._whole if self.written else self._concatenated()
 
     def _is_all(self, numbers, box):
         return len(numbers) == self._count and not box and _in_order(numbers)
 
-    def _written(self, part, numbers, box):
-        """The rows with a part written where it belongs: the memory is the same, and a gradient finds its way."""
-        if self._whole is None:
-            self._array = _untouched((part.shape[0], self._count, *self._shape), part.dtype.as_numpy_dtype)
+    def _with(self, terms, numbers, box):
+        """The rows with a part written where it belongs: the memory is the same, and gradients find their way."""
+        if not self.written:
+            batch = len(terms[0][0]) // len(numbers)
+            self._array = _untouched((batch, self._count, *self._shape), terms[0][0].dtype.as_numpy_dtype)
             self._whole = as_tensor(self._array)
+        factors = [factors for _, factors in terms]
 
-        def write(whole, part):
-            _write(self._array, on_host(part), numbers, box)
-            return as_tensor(self._array), lambda upstream: (
-                upstream,
-                tf.gather(upstream, numbers, axis=1)[(slice(None), slice(None), *box)],
-            )
+        def write(whole, *rows):
+            _write(self._array, [(on_host(r), on_host(f)) for r, f in zip(rows, factors)], numbers, box)
+            return as_tensor(self._array), lambda upstream: (upstream, *_slopes(upstream, factors, numbers, box))
 
-        return tf.custom_gradient(write)(self._whole, part)
+        return tf.custom_gradient(write)(self._whole, *(rows for rows, _ in terms))
 
     def _concatenated(self):
         parts, numbers, boxes = zip(*self._parts)
+        if len(parts) == 1 and self._is_all(numbers[0], boxes[0]):
+            return parts[0]
         whole = tf.concat([_padded(part, box, self._shape) for part, box in zip(parts, boxes)], axis=1)
         order = np.concatenate(numbers)
         return whole if _in_order(order) else tf.gather(whole, np.argsort(order), axis=1)
@@ -76,13 +87,31 @@ def _untouched(shape, dtype):
     return np.frombuffer(memory, dtype).reshape(shape)
 
 
-def _write(whole, part, numbers, box):
-    def write(some):
-        whole[(slice(None), numbers[some], *box)] = part[:, some]
-
+def _write(whole, terms, numbers, box):
+    some = max(1, _AT_A_TIME // math.prod(terms[0][0].shape[1:]) // whole.shape[0])
+    parts = [slice(start, start + some) for start in range(0, len(numbers), some)]
     # Memory that the system has yet to give comes sooner to several threads as well.
-    bounds = [len(numbers) * k // threads() for k in range(threads() + 1)]
-    in_threads(write, [slice(*ends) for ends in zip(bounds, bounds[1:])])
+    in_threads(lambda part: _write_some(whole, terms, numbers, box, part), parts)
+
+
+def _write_some(whole, terms, numbers, box, part):
+    total, batch = 0, whole.shape[0]
+    for rows, factors in terms:
+        rows, factors = (t.reshape(-1, batch, *t.shape[1:])[part] for t in (rows, factors))
+        total = total + rows * factors.reshape(*factors.shape, *[1] * (rows.ndim - 2))
+    whole[(slice(None), numbers[part], *box)] = total.swapaxes(0, 1)
+
+
+def _slopes(upstream, factors, numbers, box):
+    """What reaches the rows of each term."""
+    part = tf.gather(upstream, numbers, axis=1)[(slice(None), slice(None), *box)]
+    rows = tf.reshape(tf.transpose(part, [1, 0, *range(2, len(part.shape))]), (-1, *part.shape[2:]))
+    return [sum_of_rows([(rows, f)]) for f in factors]
+
+
+def _batch_first(rows, count):
+    apart = tf.reshape(rows, tf.concat([[count, -1], tf.shape(rows)[1:]], axis=0))
+    return tf.transpose(apart, [1, 0, *range(2, len(apart.shape))])
 
 
 def _padded(part, box, shape):

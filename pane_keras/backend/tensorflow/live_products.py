@@ -14,23 +14,26 @@ from numba.extending import intrinsic
 _OUTPUTS, _NARROW = 6, 64
 _WIDE = 256 if get_host_cpu_features().get("avx512f") else _NARROW
 
-# Steps whose units, of as many rows, stay in the nearest cache; rows that are turned round at a time.
-_STEPS, _TURNED = 128, 16
+# Steps whose units, of as many rows, stay in the nearest cache; units and rows that are turned round at a time.
+_STEPS, _UNITS, _ROWS = 128, 128, 16
 
 _INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 def as_columns(rows, where):
-    """Returns an empty array for `write_columns`: (units, rows), with as many rows as registers take."""
+    """Returns an empty array for `write_columns`, (units, rows): as many rows as registers take, and some room.
+
+    Were the distance between units a power of two, few of them would find a place in the cache.
+    """
     lanes = _NARROW // rows.dtype.itemsize
-    return np.empty((len(where), -(-len(rows) // lanes) * lanes), rows.dtype)
+    return np.empty((len(where), -(-len(rows) // lanes) * lanes + lanes), rows.dtype)
 
 
 @njit(nogil=True)
 def write_columns(rows, where, columns, start, stop):
     """Writes some units, `where` in rows (n, size), as columns (units, n and zeros)."""
-    for first in range(start, stop, _TURNED):
-        last = min(first + _TURNED, stop)
+    for first in range(start, stop, _UNITS):
+        last = min(first + _UNITS, stop)
         for row in range(rows.shape[0]):
             for unit in range(first, last):
                 columns[unit, row] = rows[row, where[unit]]
@@ -92,8 +95,8 @@ def _wanted(wanted, outputs):
 def _add_products(columns, kernel, units, places, offsets, groups, sums):
     zero, size = columns.dtype.type(0), columns.itemsize
     room, rows = columns.shape[1] * size, 0
-    while rows < room:
-        whole = room - rows >= _WIDE
+    while rows < room - _NARROW:
+        whole = room - _NARROW - rows >= _WIDE
         for start in range(0, len(units), _STEPS):
             count = min(_STEPS, len(units) - start)
             for group in range(groups):
@@ -117,8 +120,8 @@ def _add_products(columns, kernel, units, places, offsets, groups, sums):
 @njit(nogil=True)
 def _turn(sums, outputs, result):
     """Writes sums (outputs, rows) as a result (rows, outputs)."""
-    for first in range(0, len(result), _TURNED):
-        for row in range(first, min(first + _TURNED, len(result))):
+    for first in range(0, len(result), _ROWS):
+        for row in range(first, min(first + _ROWS, len(result))):
             result[row] = 0
             for k in range(len(outputs)):
                 result[row, outputs[k]] = sums[k, row]

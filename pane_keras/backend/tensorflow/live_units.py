@@ -14,9 +14,10 @@ from pane_keras.backend.tensorflow.host_memory import as_tensor, empty, lies_on_
 from pane_keras.backend.tensorflow.threads import in_threads, threads
 
 # In multiply-adds of the framework's own kernel: one of these, an entry that is turned round, a place looked at.
-_PER_PRODUCT, _PER_ENTRY, _PER_PLACE = 1.4, 200, 120
+_PER_PRODUCT, _PER_ENTRY, _PER_PLACE = 1.3, 200, 120
 
-_FEWEST_ROWS = 16
+# What has to be saved: once in a process, compiling takes a second or two.
+_LEAST = 2**33
 
 
 class Live(NamedTuple):
@@ -42,7 +43,7 @@ def live_units(rows, kernel, geometry, shape, wanted=None):
         wanted: Tensor (batch, *space below, channels below): where it is zero for all of the batch, the result does
             not count. By default all of it counts.
     """
-    if not _gatherable(rows, geometry):
+    if not _gatherable(rows, geometry) or _dense_cost(rows, kernel) <= _LEAST:
         return None
     values = on_host(rows)
     wanted = np.ones(shape[1:], bool) if wanted is None else _anywhere(on_host(wanted))
@@ -50,7 +51,7 @@ def live_units(rows, kernel, geometry, shape, wanted=None):
         return None
     units = _anywhere(values)
     pays = _pays(np.count_nonzero(units), np.count_nonzero(wanted), rows, kernel, shape)
-    return Live(units, wanted) if pays else None
+    return Live(units, wanted) if pays and _compiles() else None
 
 
 def transpose_live_units(rows, kernel, geometry, shape, live, dense):
@@ -75,7 +76,18 @@ def transpose_live_units(rows, kernel, geometry, shape, live, dense):
 
 def _gatherable(rows, geometry):
     plain = geometry.data_format == "channels_last" and geometry.groups == 1 and set(geometry.strides) == {1}
-    return plain and lies_on_host(rows) and rows.dtype in (tf.float32, tf.float64) and rows.shape[0] >= _FEWEST_ROWS
+    return plain and lies_on_host(rows) and rows.dtype in (tf.float32, tf.float64)
+
+
+def _compiles():
+    # It takes half a second to import.
+    import numba
+
+    return not numba.config.DISABLE_JIT
+
+
+def _dense_cost(rows, kernel):
+    return math.prod(rows.shape[:-1]) * math.prod(kernel.shape)
 
 
 def _anywhere(values):
@@ -84,16 +96,16 @@ def _anywhere(values):
 
 def _pays(live, wanted, rows, kernel, shape):
     """Whether this is the faster one, by the mean number of units and of outputs at a position."""
-    (n, *space, _), (*_, below, above) = rows.shape, kernel.shape
+    # Registers are filled, if with zeros.
+    n, (*_, below, above) = -(-rows.shape[0] // 16) * 16, kernel.shape
     window, positions = math.prod(kernel.shape[:-2]), math.prod(shape[1:-1])
     products = n * live * window * (wanted / positions)
     turned, places = n * (live + positions * below), positions * window * above
     cost = _PER_PRODUCT * products + _PER_ENTRY * turned + _PER_PLACE * places
-    return cost < n * math.prod(space) * math.prod(kernel.shape)
+    return cost + _LEAST < _dense_cost(rows, kernel)
 
 
 def _gathered(rows, kernel, geometry, shape, live):
-    # It takes half a second to import.
     from pane_keras.backend.tensorflow import live_products
 
     where = np.flatnonzero(live.units)
