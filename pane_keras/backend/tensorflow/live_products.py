@@ -1,23 +1,15 @@
-"""Products of rows with parts of a kernel, compiled for the machine it runs on: only what lives is multiplied.
+"""Products of rows with parts of a kernel: only what lives is multiplied, and nothing is copied together for it.
 
-Rows lie side by side in memory, so that a register holds one unit of several rows. A step of the innermost loop
-multiplies it by one coefficient of each of a few outputs, whose sums stay in registers: nothing is copied together.
+Numba compiles them for the machine they run on.
 """
 
 import numpy as np
-from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
-# Outputs, and bytes of rows, whose sums fill the registers: 32 of 64 bytes or 16 of 32 bytes.
-_OUTPUTS, _NARROW = 6, 64
-_WIDE = 256 if get_host_cpu_features().get("avx512f") else _NARROW
+from pane_keras.backend.tensorflow.registers import NARROW, OUTPUTS, WIDE, add_narrow_product, add_wide_product
 
 # Steps whose units, of as many rows, stay in the nearest cache; units and rows that are turned round at a time.
 _STEPS, _UNITS, _ROWS = 128, 128, 16
-
-_INT32, _INT64 = ir.IntType(32), ir.IntType(64)
 
 
 def as_columns(rows, where):
@@ -25,7 +17,7 @@ def as_columns(rows, where):
 
     Were the distance between units a power of two, few of them would find a place in the cache.
     """
-    lanes = _NARROW // rows.dtype.itemsize
+    lanes = NARROW // rows.dtype.itemsize
     return np.empty((len(where), -(-len(rows) // lanes) * lanes + lanes), rows.dtype)
 
 
@@ -55,13 +47,13 @@ def write_products(columns, kernel, numbers, starts, offsets, wanted, result, fi
     """
     size, taps = columns.itemsize, kernel.shape[1] * kernel.shape[2]
     units, places = np.empty(taps, np.int32), np.empty(taps, np.int32)
-    outputs = np.empty(kernel.shape[0] + _OUTPUTS, np.int64)
+    outputs = np.empty(kernel.shape[0] + OUTPUTS, np.int64)
     sums = np.empty((len(outputs), columns.shape[1]), columns.dtype)
     for position in range(first, len(starts), step):
         live = _live(numbers, starts[position] + offsets, units, places)
         count = _wanted(wanted[position], outputs)
-        groups = -(-count // _OUTPUTS)
-        sums[: groups * _OUTPUTS] = 0
+        groups = -(-count // OUTPUTS)
+        sums[: groups * OUTPUTS] = 0
         _add_products(columns, kernel, units[:live], places, outputs * (taps * size), groups, sums)
         _turn(sums, outputs[:count], result[:, position])
 
@@ -95,8 +87,8 @@ def _wanted(wanted, outputs):
 def _add_products(columns, kernel, units, places, offsets, groups, sums):
     zero, size = columns.dtype.type(0), columns.itemsize
     room, rows = columns.shape[1] * size, 0
-    while rows < room - _NARROW:
-        whole = room - _NARROW - rows >= _WIDE
+    while rows < room - NARROW:
+        whole = room - NARROW - rows >= WIDE
         for start in range(0, len(units), _STEPS):
             count = min(_STEPS, len(units) - start)
             for group in range(groups):
@@ -105,16 +97,16 @@ def _add_products(columns, kernel, units, places, offsets, groups, sums):
                     room,
                     units.ctypes.data + 4 * start,
                     kernel.ctypes.data,
-                    offsets.ctypes.data + 8 * _OUTPUTS * group,
+                    offsets.ctypes.data + 8 * OUTPUTS * group,
                     places.ctypes.data + 4 * start,
                     count,
-                    sums.ctypes.data + _OUTPUTS * group * room + rows,
+                    sums.ctypes.data + OUTPUTS * group * room + rows,
                 )
                 if whole:
-                    _wide(zero, *product)
+                    add_wide_product(zero, *product)
                 else:
-                    _narrow(zero, *product)
-        rows += _WIDE if whole else _NARROW
+                    add_narrow_product(zero, *product)
+        rows += WIDE if whole else NARROW
 
 
 @njit(nogil=True)
@@ -125,79 +117,3 @@ def _turn(sums, outputs, result):
             result[row] = 0
             for k in range(len(outputs)):
                 result[row, outputs[k]] = sums[k, row]
-
-
-def _product(width):
-    """Returns the compiled sums += kernel[outputs, taps] @ columns[units, rows] for so many bytes of rows."""
-
-    @intrinsic
-    def product(context, zero, columns, room, units, kernel, outputs, taps, count, sums):
-        """Adds to sums (6, rows).
-
-        `zero` has the dtype, `room` is the size of a column and of sums in bytes, `outputs` are offsets into the
-        kernel in bytes, `count` is the number of steps, at least 1. All others are addresses.
-        """
-        signature = types.void(zero, *[types.intp] * 8)
-
-        def code(context, builder, signature, values):
-            element = context.get_value_type(zero)
-            _write_loop(builder, ir.VectorType(element, width // (zero.bitwidth // 8)), zero.bitwidth // 8, *values[1:])
-            return context.get_dummy_value()
-
-        return signature, code
-
-    return product
-
-
-def _write_loop(builder, vector, size, columns, room, units, kernel, outputs, taps, count, sums):
-    def load(address, index, kind, size):
-        return _load(builder, builder.add(address, builder.mul(index, _int(size))), kind, size)
-
-    rows = [builder.add(kernel, load(outputs, _int(k), _INT64, 8)) for k in range(_OUTPUTS)]
-    places = [builder.add(sums, builder.mul(room, _int(k))) for k in range(_OUTPUTS)]
-    before, start = builder.block, [_load(builder, place, vector, size) for place in places]
-    loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    step, totals = builder.phi(_INT64), [builder.phi(vector) for _ in places]
-    unit, tap = (builder.sext(load(numbers, step, _INT32, 4), _INT64) for numbers in (units, taps))
-    unit = _load(builder, builder.add(columns, builder.mul(unit, room)), vector, size)
-    grown = [
-        _multiply_add(builder, unit, _spread(builder, load(row, tap, vector.element, size), vector), total)
-        for row, total in zip(rows, totals)
-    ]
-    following = builder.add(step, _int(1))
-    for phi, first, then in zip([step, *totals], [_int(0), *start], [following, *grown]):
-        phi.add_incoming(first, before)
-        phi.add_incoming(then, loop)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    builder.position_at_end(after)
-    for place, total in zip(places, grown):
-        builder.store(total, builder.inttoptr(place, ir.PointerType(vector))).align = size
-
-
-def _load(builder, address, kind, size):
-    loaded = builder.load(builder.inttoptr(address, ir.PointerType(kind)))
-    loaded.align = size
-    return loaded
-
-
-def _spread(builder, value, vector):
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, vector.count), None))
-
-
-def _multiply_add(builder, a, b, c):
-    """a * b + c, fused where the machine can."""
-    bits = 32 if isinstance(c.type.element, ir.FloatType) else 64
-    name, kind = f"llvm.fmuladd.v{c.type.count}f{bits}", ir.FunctionType(c.type, [c.type] * 3)
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, [a, b, c])
-
-
-def _int(value):
-    return ir.Constant(_INT64, value)
-
-
-_wide, _narrow = _product(_WIDE), _product(_NARROW)
