@@ -16,7 +16,6 @@ from agreement import draw, filled
 from keras import layers
 
 import pane_keras
-from pane_keras import excitation
 from pane_keras.composition import Composition
 
 PARTS = ("positive", "negative", "sum", "log2_scale", "sum_log2_scale")
@@ -29,8 +28,8 @@ def tensor_bytes():
     return sum(math.prod(t.shape) * t.dtype.size for t in gc.get_objects() if isinstance(t, kind))
 
 
-def peak_beyond_result(monkeypatch, query, units, composition):
-    """Bytes that live after the widest sweep beyond what was there before and the maps so far, and those of the maps.
+def peak_beyond_result(monkeypatch, pair, units):
+    """Bytes that live after the widest sweep beyond what was there before and the maps, which the first part begins.
 
     A sweep's own temporaries are bounded by its rows, which the test counts.
     """
@@ -38,28 +37,22 @@ def peak_beyond_result(monkeypatch, query, units, composition):
     def size(maps):
         return sum(np.asarray(getattr(maps, part)).nbytes for part in PARTS)
 
-    peaks, kept, rows = [], [], []
-    plain_pull, plain_join = Composition.pull_within, excitation.map_of
+    peaks, rows, plain = [], [], Composition.pull_within
 
     def pull(self, weights, *how):
-        result = plain_pull(self, weights, *how)
+        begun = bool(rows)
+        result = plain(self, weights, *how)
         rows.append(weights.shape[0])
-        peaks.append(tensor_bytes() - before - sum(kept))
+        peaks.append((tensor_bytes() - before, begun))
         return result
-
-    def made(*args, **words):
-        maps = plain_join(*args, **words)
-        kept.append(size(maps))
-        return maps
 
     with monkeypatch.context() as patch:
         patch.setattr(Composition, "pull_within", pull)
-        patch.setattr(excitation, "map_of", made)
         before = tensor_bytes()
-        maps = query(units)
+        maps = pair.map(units)
     assert tensor_bytes() - before <= 1.01 * size(maps)
     assert maps.sum.shape[1] == len(units) == sum(rows)
-    return max(peaks), max(rows)
+    return max(peak - begun * size(maps) for peak, begun in peaks), max(rows)
 
 
 def test_memory_of_many_units_does_not_grow_beyond_the_result(monkeypatch):
@@ -72,7 +65,7 @@ def test_memory_of_many_units_does_not_grow_beyond_the_result(monkeypatch):
     pair.map([(0, 0, 0)]), pair.map([(0, 0, 0)])  # what repeated queries keep is there before anything is counted
     monkeypatch.setattr("pane_keras.portions.MOST_ROWS", 8)
     units = list(np.ndindex(*pair.target_shape))
-    beyond = {n: peak_beyond_result(monkeypatch, pair.map, units[:n], pair.composition()) for n in (8, 64)}
+    beyond = {n: peak_beyond_result(monkeypatch, pair, units[:n]) for n in (8, 64)}
     few, rows = beyond[8]
     row = pair.composition().widest * 4
     assert rows == 8
