@@ -117,3 +117,16 @@ def test_a_joined_tensor_is_as_good_as_any(size):
         tf.reduce_sum(tf.strided_slice(whole, [0, 0, 0], [1, 2, size]), axis=-1), [[2 * size, size]]
     )
     np.testing.assert_array_equal(whole + 1, np.broadcast_to([[[3], [2]]], (1, 2, size)))
+
+
+@pytest.mark.parametrize("refusal", [OSError("Invalid argument"), AttributeError("madvise")])
+def test_a_system_without_huge_pages(refusal, monkeypatch):
+    def refuses(*args):
+        raise refusal
+
+    class Memory(joined.mmap.mmap):
+        madvise = refuses
+
+    monkeypatch.setattr(joined.mmap, "mmap", Memory)
+    found, whole = parts()
+    np.testing.assert_array_equal(together(found), whole)

@@ -1,5 +1,6 @@
 """Rows that come a part at a time, as one tensor in the order that was asked for."""
 
+import contextlib
 import itertools
 import math
 import mmap
@@ -82,7 +83,8 @@ def _in_order(numbers):
 def _untouched(shape, dtype):
     """Returns an array of zeros for `as_tensor` that takes memory where it is written to, page by page."""
     memory = mmap.mmap(-1, math.prod(shape) * np.dtype(dtype).itemsize, access=mmap.ACCESS_COPY)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+    # Systems without huge pages refuse the advice, and need none.
+    with contextlib.suppress(AttributeError, OSError):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, dtype).reshape(shape)
 
