@@ -120,11 +120,14 @@ class SelectionOperand(SingleOperand):
         index: Function without arguments that returns k, an int64 tensor (batch, *out) into the flat sample of x.
         stencil: The `Stencil` that the selected elements lie in, or None.
         channels: "own" where every channel, the last axis, selects from itself.
+        transpose: Function without arguments that returns the transpose for one row a sample, faster than the index,
+            or None.
     """
 
     index: Callable
     stencil: object = None
     channels: str | None = None
+    transpose: Callable = lambda: None
 
     def reach(self, window):
         return None if self.stencil is None else self.stencil.reached(window, self.in_shape[:-1])[0]
@@ -132,14 +135,14 @@ class SelectionOperand(SingleOperand):
     def within(self, window):
         inner = self.reach(window)
         index = lambda: _moved(window.cut(self.index()), self.in_shape, inner)  # noqa: E731
-        return replace(self, x=inner.cut(self.x), out=window.cut(self.out), index=index, stencil=None)
+        return self._part(inner.cut(self.x), window.cut(self.out), index)
 
     def of_channels(self, below, above):
         if below is None:
             return self
         taken, count = lambda t: backend.take_channels(t, below), self.in_shape[-1]
         index = lambda: taken(self.index()) // count * len(below) + np.arange(len(below))  # noqa: E731
-        return replace(self, x=taken(self.x), out=taken(self.out), index=index, stencil=None)
+        return self._part(taken(self.x), taken(self.out), index)
 
     def factors(self, difference=False):
         def chosen():
@@ -150,12 +153,21 @@ class SelectionOperand(SingleOperand):
         return [Factor("selection", axes, chosen), self._zero_factor()]
 
     def _puller(self):
-        index, size, shape = self._flat_index(), self.shape[3], backend.dims(self.x)[1:]
-        return lambda t, rows: ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
+        index, size, shape, direct = self._flat_index(), self.shape[3], backend.dims(self.x)[1:], self.transpose()
+
+        def pull(t, rows):
+            if direct and rows == 1:
+                return direct(t)
+            return ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
+
+        return pull
 
     def _pusher(self):
         index, shape = self._flat_index(), backend.dims(self.out)[1:]
         return lambda t, rows: ops.reshape(backend.gather_rows(_flat(t), index, rows), (-1, *shape))
+
+    def _part(self, x, out, index):
+        return replace(self, x=x, out=out, index=index, stencil=None, transpose=lambda: None)
 
     def _flat_index(self):
         return _flat(self.index())

@@ -107,7 +107,7 @@ def rectifier(function, kind="relu"):
     return run
 
 
-def selection(function, index, kind="selection", stencil=None):
+def selection(function, index, kind="selection", stencil=None, transpose=None):
     """Returns the piece y_i = x_k(i): 1 at the selected element, E- = 0; a selected 0 is a zero excitation.
 
     Args:
@@ -116,6 +116,8 @@ def selection(function, index, kind="selection", stencil=None):
         kind: Word for people.
         stencil: Function (in_space, out_space) -> the `Stencil` that the selected elements lie in, channels last, each
             in its own channel.
+        transpose: Function (x, y) -> the function t like y -> t like x that a scatter by the index would be, or None
+            where that is the way to go.
     """
 
     def run(record, slot):
@@ -130,6 +132,7 @@ def selection(function, index, kind="selection", stencil=None):
             index=lambda: index(x, y),
             stencil=reach,
             channels=reach and "own",
+            transpose=lambda: transpose(x, y) if transpose else None,
         )
         output = record.slot(y, nonnegative=slot.nonnegative, blocks_sum=True, blocks_difference=True)
         return record.stage([slot], output, [operand])

@@ -27,7 +27,13 @@ from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, inp
 from pane_keras.backend.tensorflow.joined import Joined
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
 from pane_keras.backend.tensorflow.masking import flip_signs, keep_positive, multiply_rows, nonzero_mask, signs
-from pane_keras.backend.tensorflow.pooling import gather_rows, max_pool_index, scatter_rows, transpose_average_pool
+from pane_keras.backend.tensorflow.pooling import (
+    gather_rows,
+    max_pool_index,
+    max_pool_transpose,
+    scatter_rows,
+    transpose_average_pool,
+)
 from pane_keras.backend.tensorflow.quiet import few_warnings
 from pane_keras.backend.tensorflow.runtime import (
     as_written,
@@ -68,6 +74,7 @@ __all__ = [
     "keep_positive",
     "log2",
     "max_pool_index",
+    "max_pool_transpose",
     "multiply_rows",
     "multiply_transposed",
     "nonzero_mask",

@@ -37,14 +37,20 @@ def max_pooling(layer, inputs):
         found = backend.max_pool_index(move(x), move(y), layer.pool_size, layer.strides, layer.padding)
         return _channels_first_index(found, x) if layer.data_format == "channels_first" else found
 
+    def transpose(x, y):
+        return backend.max_pool_transpose(x, y, layer.pool_size, layer.strides, layer.padding)
+
     def pool(x):
         return ops.max_pool(x, layer.pool_size, layer.strides, layer.padding, layer.data_format)
 
     def reach(space, out_space):
         return stencil(space, out_space, layer.pool_size, layer.strides, (1,) * len(space), layer.padding)
 
-    local = layer.data_format == "channels_last" and None not in inputs.shape[1:]
-    return pieces.selection(pool, index, kind="max pooling", stencil=reach if local else None)
+    last = layer.data_format == "channels_last"
+    local = last and None not in inputs.shape[1:]
+    return pieces.selection(
+        pool, index, kind="max pooling", stencil=reach if local else None, transpose=transpose if last else None
+    )
 
 
 @register(keras.layers.GlobalAveragePooling1D)

@@ -1,10 +1,15 @@
 """Functions compiled into one graph of the framework."""
 
+import contextlib
+import contextvars
+
 import tensorflow as tf
 
 KernelError = tf.errors.InvalidArgumentError
 """What a kernel inside a graph raises for numbers that it cannot take, such as an index that lies outside, and XLA for
 an operation that it cannot compile."""
+
+_for_xla = contextvars.ContextVar("for_xla", default=False)
 
 
 def compiled(function, jit=False):
@@ -14,4 +19,23 @@ def compiled(function, jit=False):
         function: Function of a list of tensors that returns a structure of tensors.
         jit: Whether XLA compiles the graph.
     """
-    return tf.function(function, jit_compile=jit or None, autograph=False, reduce_retracing=False)
+
+    def traced(*arguments):
+        with _tracing(jit):
+            return function(*arguments)
+
+    return tf.function(traced, jit_compile=jit or None, autograph=False, reduce_retracing=False)
+
+
+def traced_for_xla():
+    """Returns whether the graph that is being traced is one that XLA compiles."""
+    return _for_xla.get()
+
+
+@contextlib.contextmanager
+def _tracing(jit):
+    token = _for_xla.set(bool(jit))
+    try:
+        yield
+    finally:
+        _for_xla.reset(token)

@@ -1,9 +1,12 @@
 """Which element a max pooling selects, rows scattered and gathered by such an index, average pooling transposed."""
 
 import itertools
+import os
+import platform
 
 import tensorflow as tf
 
+from pane_keras.backend.tensorflow.compiled import traced_for_xla
 from pane_keras.backend.tensorflow.linear import transpose_linear
 
 
@@ -47,6 +50,33 @@ def _paddings(space, outputs, pool_size, strides, padding):
     totals = [max((o - 1) * s + k - n, 0) if padding == "same" else 0
               for n, o, k, s in zip(space, outputs, pool_size, strides)]  # fmt: skip
     return [[0, 0], *([t // 2, t - t // 2] for t in totals), [0, 0]]
+
+
+def max_pool_transpose(x, y, pool_size, strides, padding):
+    """Returns the function that applies the transpose of a max pooling to t like `y`, the first element on ties.
+
+    Arguments as for `max_pool_index`. Returns None wherever the index is the faster way, or the only exact one.
+    """
+    if len(pool_size) != 2 or not _remembers_what_it_selects(y):
+        return None
+    return lambda t: tf.raw_ops.MaxPoolGrad(
+        orig_input=x,
+        orig_output=y,
+        grad=t,
+        ksize=[1, *pool_size, 1],
+        strides=[1, *strides, 1],
+        padding=padding.upper(),
+    )
+
+
+def _remembers_what_it_selects(y):
+    """In a graph oneDNN's pooling hands its selection on to its gradient, which the index would work out again.
+
+    The gradient of XLA does not take the first element on ties, and of other devices' nothing is known.
+    """
+    off = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" or platform.machine() not in ("x86_64", "AMD64")
+    in_graph = not hasattr(y, "numpy") and y.dtype == tf.float32
+    return in_graph and not off and not traced_for_xla() and not tf.config.list_logical_devices("GPU")
 
 
 def scatter_rows(t, index, size, rows):
