@@ -36,19 +36,19 @@ class Explainer:
         key = (output, split_below, xla, target is None)
         explanation = self._functions.setdefault(key, _Explanation(self._run, output, split_below, xla))
         try:
-            maps, finite = explanation(tensors, target)
+            maps, in_range = explanation(tensors, target)
         except backend.KernelError:
             # The eager pass names the layer whose kernel cannot take its numbers, if that is what it was.
             self._run(tensors).saliency(target, output=output, split_below=split_below)
             raise
-        if not backend.is_symbolic(finite) and not bool(finite):
+        if not backend.is_symbolic(in_range) and not bool(in_range):
             # The eager pass sweeps with care, or says what is not finite.
             return self._run(tensors).saliency(target, output=output, split_below=split_below)
         return maps if explanation.several else next(iter(maps.values()))
 
 
 class _Explanation:
-    """One compiled function: tensors and classes in; maps by the name of the input out, and whether all is finite.
+    """One compiled function: tensors and classes in; maps by the name of the input out, and whether they are in range.
 
     Attributes:
         several: Whether the model has several inputs.
@@ -61,7 +61,7 @@ class _Explanation:
     def __call__(self, tensors, target):
         batch = tensors[0].shape[0]
         given = () if target is None else (_one_each(target, tensors[0]),)
-        parts, logits, finite = self._function(list(tensors), *given)
+        parts, logits, in_range = self._function(list(tensors), *given)
         if target is not None:
             checked_classes(target, (batch, self._classes), "logits")
         of = said_classes(target)
@@ -69,7 +69,7 @@ class _Explanation:
         return {
             name: ExcitationMap(*values, over=name, of=of, asker=replace(asker, name=name if self.several else None))
             for name, values in parts.items()
-        }, finite
+        }, in_range
 
     def _parts(self, tensors, *classes):
         trace = self._run(tensors)
@@ -80,9 +80,21 @@ class _Explanation:
         self.several = isinstance(maps, dict)
         maps = maps if self.several else {trace.input_names[0]: maps}
         values = {name: [getattr(one, part) for part in _PARTS] for name, one in maps.items()}
-        # The parts can leave the range of float32 where their sum, in which they cancel, does not.
-        coefficients = [ops.isfinite(part) for each in values.values() for part in each[:3]]
-        return values, logits, ops.all(ops.stack([ops.all(part) for part in coefficients]))
+        return values, logits, ops.all(ops.stack([_in_range(one) for one in maps.values()]))
+
+
+def _in_range(excitation):
+    """Whether no number left the range of the dtype, as far as a map tells: too large for it, or so small as to be 0.
+
+    The parts can be too large where their sum, in which they cancel, is not. A signal that is all zero has no map.
+    """
+    parts = [excitation.positive, excitation.negative, excitation.sum]
+    lost = ~_any_of_samples(parts[0]) & ~_any_of_samples(parts[1]) & _any_of_samples(excitation.signal)
+    return ops.all(ops.stack([ops.all(ops.isfinite(part)) for part in parts])) & ~ops.any(lost)
+
+
+def _any_of_samples(tensor):
+    return ops.any(ops.reshape(tensor != 0, (backend.dims(tensor)[0], -1)), axis=1)
 
 
 def _one_each(target, samples):

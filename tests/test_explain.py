@@ -103,6 +103,24 @@ def test_it_is_saliency_also_after_the_weights_have_changed(made, inputs_for, na
         assert_same(pane.explain(x, **how), pane.trace(x).saliency(**how))
 
 
+def test_coefficients_too_small_for_float32_are_swept_with_care():
+    # Next to a weight of 1 that says how large rows may be, every layer shrinks the second unit's by 2**-40.
+    model = keras.Sequential([keras.Input((2,)), *(layers.Dense(2, use_bias=False) for _ in range(4))])
+    model.set_weights([np.diag([1.0, 2.0**-40])] * 4)
+    pane, x = pane_keras.wrap(model), np.float32([[1, 2**20], [1, 2**20]])
+    compiled, eager = pane.explain(x, [1, 0]), pane.trace(x).saliency([1, 0])
+    np.testing.assert_array_equal(compiled.sum, eager.sum)
+    np.testing.assert_array_equal(compiled.sum_log2_scale, eager.sum_log2_scale)
+    assert np.all(np.asarray(compiled.sum)[[0, 1], [1, 0]] > 0)
+
+
+def test_a_black_picture_is_not_swept_again(runs):
+    pane = pane_keras.wrap(perceptron())
+    maps = pane.explain(np.zeros((2, 6), "float32"), 0)
+    assert not np.any(maps.sum)
+    assert len(runs) == 1
+
+
 def test_it_is_traced_once_for_each_signature(runs):
     pane = pane_keras.wrap(perceptron())
     x = draw(2, 6)

@@ -2,9 +2,8 @@
 
     python tests/benchmarks/many_units.py [--turns 4] [--photograph]
 
-Maps of 512 units take 4.6 GiB. Where memory that was given back comes again slowly, as on a virtual machine whose host
-takes it away, keep it in the process: MALLOC_MMAP_THRESHOLD_=17179869184 MALLOC_TRIM_THRESHOLD_=17179869184 in front.
-The first turn has its memory to get. Prints Markdown: medians of the seconds, and how many times less one call takes
+The first turn compiles the product of live units and has the memory of the maps, 4.6 GiB, to get.
+Prints Markdown: medians of the seconds, and how many times less one call takes
 than as many calls of one unit.
 """
 
