@@ -47,8 +47,8 @@ class Arguments:
         """What a rule takes as `inputs`: the tensor, or the tensors, of the call."""
         first = self.args[0] if self.args else next(iter(self.kwargs.values()))
         if len(tree.flatten(first)) < len(self.data):
-            return [slot.value for slot in self.data]
-        return values_of(first)
+            return [slot.glance for slot in self.data]
+        return tree.map_structure(lambda leaf: leaf.glance if isinstance(leaf, Slot) else leaf, first)
 
     def get(self, name, default=None):
         """Returns an argument by the name of its parameter, with slots for tensors."""

@@ -36,7 +36,7 @@ class Block(NamedTuple):
     @property
     def shape(self):
         """Sizes of the legs (channel, batch, row, unit), as opt_einsum reads them."""
-        n, *rest = map(backend.static_size, self.sum.mantissa.shape)
+        n, *rest = map(backend.static_size, self.sum.lazy.shape)
         return 2, max(n // self.rows, 1), self.rows, math.prod(rest)
 
     def each(self, on_sum, on_difference=None):

@@ -210,7 +210,7 @@ def _parts(indices, composition):
 
 def _restricted(t, units):
     flat = ops.reshape(t.mantissa, (-1, math.prod(backend.dims(t.mantissa)[1:])))
-    return replace(t, mantissa=flat[:, units.start : units.stop], units=None)
+    return replace(t, lazy=flat[:, units.start : units.stop], units=None)
 
 
 def _concatenated(parts):

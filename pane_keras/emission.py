@@ -73,9 +73,7 @@ def _refuse_mask(arguments, name):
 
 def _refuse_overflow(raw, emitted, name):
     """Integers that wrap around are not what the same arithmetic gives in floats."""
-    if all(is_float(slot.value.dtype) for slot in raw.live) or any(
-        backend.is_symbolic(slot.value) for slot in raw.live
-    ):
+    if all(is_float(slot.lazy.dtype) for slot in raw.live) or any(backend.is_symbolic(slot.value) for slot in raw.live):
         return
     own = tree.flatten(raw.function()(*(slot.value for slot in raw.live)))
     for value, slot in zip(own, tree.flatten(emitted)):
@@ -93,6 +91,6 @@ def is_float(dtype):
 
 def floating(slot, record):
     """Returns a slot with its value as floats: coefficients multiply integers and booleans as Keras's layers do."""
-    if is_float(slot.value.dtype):
+    if is_float(slot.lazy.dtype):
         return slot
-    return replace(slot, value=ops.cast(slot.value, record.dtype))
+    return replace(slot, lazy=ops.cast(slot.value, record.dtype))

@@ -1,5 +1,6 @@
 """Neighbouring operands of a chain, arranged so that a sweep passes over memory less often."""
 
+from pane_keras import backend
 from pane_keras.portions import entries
 
 # A kernel is read and written three times to be rescaled: for S, for |W| and for D.
@@ -22,6 +23,8 @@ def with_scales_in_kernels(operands):
 
 
 def _takes_over(kernel, factor):
+    if backend.puts_off(kernel.out):
+        return False  # the factor is one of many in a pass that is made anyway
     if getattr(factor, "by_channel", None) is None or getattr(kernel, "rescale", None) is None:
         return False
     return _PASSES_OF_ROWS * entries(kernel.out) > _PASSES_OF_KERNEL * entries(kernel.kernel)

@@ -21,7 +21,7 @@ class LinearOperand(Operand):
 
     Attributes:
         forward: Function (x, kernel) -> o', linear in both.
-        transpose: Function (rows, kernel, shape of x) -> rows, or None: derived.
+        transpose: Function (rows, kernel, shape of x) -> rows, or None: derived; `same` where rows stay as they are.
         leaves_out: `transpose` takes x as well, and may leave out what comes where x is zero, since it never counts: it
             is masked here, or a neighbour's coefficient is zero there.
         kernel: Tensor, or None for fixed coefficients that are not negative (|w| = w).
@@ -144,25 +144,25 @@ class LinearOperand(Operand):
     def _pull_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
         t = with_room(t, self.gain)
-        return t.grown(self._mask(self._transposed(t.mantissa, self.kernel, t.units), masked, t.rows), self.gain)
+        return t.grown(self._mask(self._transposed(t.lazy, self.kernel, t.units), masked, t.rows), self.gain)
 
     def _pull_difference(self, t):
         if self.single:
             return self._pull_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
-        flipped = backend.flip_signs(t.mantissa, self.out, t.rows)
+        flipped = backend.flip_signs(t.lazy, self.out, t.rows)
         return t.grown(self._input_signs(self._transposed(flipped, self.magnitude(), t.units), t.rows), self.gain)
 
     def _push_sum(self, t, masked=None):
         masked = self.masks_sum if masked is None else masked
         t = with_room(t, self.gain)
-        return t.grown(self._pushed(self._mask(t.mantissa, masked, t.rows), self.kernel, t.units), self.gain)
+        return t.grown(self._pushed(self._mask(t.lazy, masked, t.rows), self.kernel, t.units), self.gain)
 
     def _push_difference(self, t):
         if self.single:
             return self._push_sum(t, self.masks_difference)
         t = with_room(t, self.gain)
-        pushed = self._pushed(self._input_signs(t.mantissa, t.rows), self.magnitude(), t.units)
+        pushed = self._pushed(self._input_signs(t.lazy, t.rows), self.magnitude(), t.units)
         return t.grown(backend.flip_signs(pushed, self.out, t.rows), self.gain)
 
     def _input_signs(self, t, rows):
@@ -171,7 +171,7 @@ class LinearOperand(Operand):
         return backend.keep_positive(t, self.x, rows) if self.masks_difference else t
 
     def _pushed(self, t, kernel, units):
-        picked = units is not None and self.pick is not None
+        t, picked = backend.taken(t), units is not None and self.pick is not None
         pushed = self._picked(t, kernel, units, False) if picked else self._applied(t, kernel)
         return backend.with_sample_shape(pushed, self.out_shape)
 
@@ -189,6 +189,9 @@ class LinearOperand(Operand):
         return backend.repeat_samples(kernel, rows) if self.per_sample else kernel
 
     def _transposed(self, t, kernel, units):
+        if self.transpose is same:
+            return t
+        t = backend.taken(t)
         if units is not None and self.pick is not None:
             return backend.with_sample_shape(self._picked(t, kernel, units, True), self.in_shape)
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
@@ -197,3 +200,8 @@ class LinearOperand(Operand):
 
     def _derived_transpose(self, t, kernel, shape):
         return backend.transpose_linear(lambda x: self.forward(x, kernel), t, shape)
+
+
+def same(rows, *_):
+    """The identity, and its own transpose: what is put off stays so."""
+    return rows

@@ -5,7 +5,7 @@ import math
 from keras import ops
 
 from pane_keras import backend
-from pane_keras.linear_operand import LinearOperand
+from pane_keras.linear_operand import LinearOperand, same
 from pane_keras.remembered import Remembered
 
 
@@ -52,7 +52,7 @@ def linear(
         weights, shift = weights_like(kernel, slot.value), weights_like(bias, slot.value)
         apply = _in_dtype(forward, slot.value)
         linear_part = apply(slot.value, weights)
-        value = linear_part if shift is None else linear_part + shift
+        value = linear_part if shift is None else backend.step(ops.add, linear_part, shift)
         operand = LinearOperand(
             name=record.name,
             kind=kind,
@@ -92,7 +92,7 @@ def nonnegative(forward, *, transpose=None, copies=False, kind="fixed"):
     return nonnegative_sum(lambda x: forward(x), [(forward, transpose)], copies=copies, kind=kind)
 
 
-def nonnegative_sum(total, parts, *, copies=False, bias=None, kind="fixed"):
+def nonnegative_sum(total, parts, *, copies=False, bias=None, kind="fixed", puts_off=False):
     """Returns the piece y = sum of W_k x_k with fixed coefficients w >= 0; the sign of o' is that of the total.
 
     Args:
@@ -100,13 +100,13 @@ def nonnegative_sum(total, parts, *, copies=False, bias=None, kind="fixed"):
         parts: One (forward, transpose) for each input, as in `nonnegative`; `forward` may be None where only the
             transpose differs from an identity.
         copies, kind: As in `nonnegative`.
-        bias: As in `signed_sum`.
+        bias, puts_off: As in `signed_sum`.
     """
     signed = [(_without_kernel(f), _without_kernel_transposed(t), None) for f, t in parts]
-    return signed_sum(total, signed, copies=copies, bias=bias, kind=kind)
+    return signed_sum(total, signed, copies=copies, bias=bias, kind=kind, puts_off=puts_off)
 
 
-def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind="sum"):
+def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind="sum", puts_off=False):
     """Returns the piece y = sum of W_k x_k + b, each part (forward, transpose, kernel) with coefficients of any sign.
 
     Args:
@@ -116,19 +116,21 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
         per_sample: Every kernel has the batch as its first axis.
         bias: Tensor of the shape of y, of constants among the inputs; None for zero.
         kind: Word for people.
+        puts_off: `total` takes steps that are put off, and may return one.
     """
 
     def run(record, *slots):
-        value = in_dtype_of(total(*(slot.value for slot in slots)), slots[0].value)
-        kernels = [weights_like(kernel, slot.value) for slot, (*_, kernel) in zip(slots, parts)]
+        xs = [slot.lazy if puts_off else slot.value for slot in slots]
+        value = in_dtype_of(total(*xs), xs[0])
+        kernels = [weights_like(kernel, x) for x, (*_, kernel) in zip(xs, parts)]
         plain = all(kernel is None for kernel in kernels) and all(slot.nonnegative for slot in slots)
         operands = [
             LinearOperand(
                 name=record.name,
                 kind=kind,
-                x=slot.value,
-                out=value if bias is None or copies else backend.signs(value - bias),
-                forward=_in_dtype(forward, slot.value),
+                x=x,
+                out=value if bias is None or copies else backend.signs(backend.step(ops.subtract, value, bias)),
+                forward=_in_dtype(forward, x),
                 transpose=transpose,
                 kernel=weights,
                 magnitude=_remembered(ops.abs, weights),
@@ -138,7 +140,7 @@ def signed_sum(total, parts, *, copies=False, per_sample=False, bias=None, kind=
                 # With neither a negative coefficient nor a negative input, every term has the sign of the sum.
                 single=copies or plain,
             )
-            for slot, (forward, transpose, kernel), weights in zip(slots, parts, kernels, strict=True)
+            for slot, x, (forward, transpose, kernel), weights in zip(slots, xs, parts, kernels, strict=True)
         ]
         clean = bias is None
         flags = {"blocks_sum": copies or (plain and clean), "blocks_difference": copies or clean}
@@ -175,4 +177,4 @@ def _without_kernel(forward):
 
 
 def _without_kernel_transposed(transpose):
-    return transpose and (lambda rows, kernel, shape: transpose(rows, shape))
+    return transpose if transpose is same else transpose and (lambda rows, kernel, shape: transpose(rows, shape))

@@ -36,7 +36,7 @@ class Operand(ABC):
         name: Layer that it belongs to.
         kind: Word for people, such as "convolution".
         x: Tensor (batch, *in): the signal that the coefficients multiply.
-        out: Tensor (batch, *out): o', the output without its bias, or its signs as int8.
+        out: Tensor (batch, *out): o', the output without its bias, or its signs as int8. Either may be a step put off.
         single: Every output has one term, or terms of one sign, so E- = 0 and S = D.
         masks_sum, masks_difference: Whether a zero of x must be masked here; False where a neighbour's coefficient
             is known to be zero there already.

@@ -17,7 +17,7 @@ class Slot:
 
     Attributes:
         index: Position in topological order.
-        value: Tensor (batch, *shape).
+        lazy: The value, or the step put off that makes it.
         nonnegative: No entry is below zero, whatever the input.
         unit: No entry is larger than 1 in magnitude, whatever the input: a product with it does not grow.
         held: Nothing excites it: a comparison, an index, attention weights. A constant for whatever it multiplies.
@@ -26,12 +26,22 @@ class Slot:
     """
 
     index: int
-    value: object
+    lazy: object
     nonnegative: bool = False
     unit: bool = False
     held: bool = False
     blocks_sum: bool = False
     blocks_difference: bool = False
+
+    @property
+    def value(self):
+        """Tensor (batch, *shape)."""
+        return backend.taken(self.lazy)
+
+    @property
+    def glance(self):
+        """The value for a rule, which may not look further than its shape."""
+        return backend.glanced(self.lazy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +108,8 @@ class Record:
         self.slots, self.stages, self.graphs, self.compositions = Gone(), Gone(), {}, Gone()
 
     def slot(self, value, **flags):
-        """Adds a value and returns its slot."""
-        self.slots.append(Slot(len(self.slots), value, **flags))
+        """Adds a value, a tensor or a step put off, and returns its slot."""
+        self.slots.append(Slot(len(self.slots), backend.settled(value), **flags))
         return self.slots[-1]
 
     def signal(self, slot):

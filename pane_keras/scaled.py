@@ -5,7 +5,7 @@ sample carries an exponent of its own. Rescaling multiplies by powers of two onl
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 
 from keras import ops
 
@@ -32,7 +32,7 @@ class Scaled:
     """Rows `mantissa * 2**base * product of powers`.
 
     Attributes:
-        mantissa: Tensor (n, *shape), float32 or float64; n is rows times batch, the batch running fastest.
+        lazy: The mantissa, or the step put off that makes it.
         rows: Number of rows, a Python int.
         base: int32 tensor (n,), or None for 0.
         powers: Tensors (n, 1, ...) of powers of two that were divided out; their logarithms are taken when asked for.
@@ -42,7 +42,7 @@ class Scaled:
         units: int tensor (n,), the flat index of the only entry of each row that may not be zero; None if not known.
     """
 
-    mantissa: object
+    lazy: object
     rows: int
     base: object = None
     powers: tuple = ()
@@ -50,10 +50,15 @@ class Scaled:
     room: int = BITS
     units: object = None
 
+    @property
+    def mantissa(self):
+        """Tensor (n, *shape), float32 or float64; n is rows times batch, the batch running fastest."""
+        return backend.taken(self.lazy)
+
     @cached_property
     def exponent(self):
         """The int32 exponents (n,); `ZERO_EXPONENT` where a row was found to be zero."""
-        n = backend.dims(self.mantissa)[0]
+        n = backend.dims(self.lazy)[0]
         base = ops.zeros((n,), "int32") if self.base is None else self.base
         if not self.powers:
             return base
@@ -70,7 +75,7 @@ class Scaled:
 
     def grown(self, mantissa, gain, units=None):
         """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
-        return replace(self, mantissa=mantissa, growth=self.growth + gain, units=units)
+        return replace(self, lazy=mantissa, growth=self.growth + gain, units=units)
 
     def shares_scale(self, other):
         """Returns whether both have the same scales, known without looking at them."""
@@ -86,7 +91,7 @@ def normalized(t):
     if t.growth == 0:
         return t
     power = backend.binade(t.peak)
-    return replace(t, mantissa=backend.divide_rows(t.mantissa, power), powers=(*t.powers, power), growth=0)
+    return replace(t, lazy=backend.divide_rows(t.lazy, power), powers=(*t.powers, power), growth=0)
 
 
 def with_room(t, gain):
@@ -99,8 +104,8 @@ def add(terms):
     first = terms[0]
     growth = max(t.growth for t in terms)
     if all(t.shares_scale(first) for t in terms):
-        total = sum(t.mantissa for t in terms)
-        return replace(first, mantissa=total, growth=growth + len(terms) // 2, units=None)
+        total = reduce(partial(backend.step, ops.add), [t.lazy for t in terms])
+        return replace(first, lazy=total, growth=growth + len(terms) // 2, units=None)
     exponents = [_true_exponent(t) for t in terms]
     top = exponents[0]
     for e in exponents[1:]:
@@ -143,4 +148,4 @@ def _true_exponent(t):
 
 def _shifted(t, exponent, to):
     """Returns mantissas at the exponent `to`, as one term; what falls below the smallest normal number becomes 0."""
-    return ((t.mantissa, backend.power_of_two(exponent - to, t.mantissa.dtype)),)
+    return ((t.lazy, backend.power_of_two(exponent - to, t.lazy.dtype)),)

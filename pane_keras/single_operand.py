@@ -42,7 +42,7 @@ class SingleOperand(Operand):
 
     def _stepped(self, t, function):
         t = with_room(t, self.gain)
-        return t.grown(function(t.mantissa), self.gain, t.units if self.keeps_units else None)
+        return t.grown(function(t.lazy), self.gain, t.units if self.keeps_units else None)
 
     @abstractmethod
     def _puller(self):
@@ -156,6 +156,7 @@ class SelectionOperand(SingleOperand):
         index, size, shape, direct = self._flat_index(), self.shape[3], backend.dims(self.x)[1:], self.transpose()
 
         def pull(t, rows):
+            t = backend.taken(t)
             if direct and rows == 1:
                 return direct(t)
             return ops.reshape(backend.scatter_rows(_flat(t), index, size, rows), (-1, *shape))
@@ -164,7 +165,7 @@ class SelectionOperand(SingleOperand):
 
     def _pusher(self):
         index, shape = self._flat_index(), backend.dims(self.out)[1:]
-        return lambda t, rows: ops.reshape(backend.gather_rows(_flat(t), index, rows), (-1, *shape))
+        return lambda t, rows: ops.reshape(backend.gather_rows(_flat(backend.taken(t)), index, rows), (-1, *shape))
 
     def _part(self, x, out, index):
         return replace(self, x=x, out=out, index=index, stencil=None, transpose=lambda: None)
@@ -176,9 +177,9 @@ class SelectionOperand(SingleOperand):
 def unbroadcast(t, shape):
     """Returns t (n, *out) summed over the axes along which a sample of `shape` was broadcast."""
     for _ in range(len(t.shape) - 1 - len(shape)):
-        t = ops.sum(t, axis=1)
+        t = ops.sum(backend.taken(t), axis=1)
     axes = [i + 1 for i, size in enumerate(shape) if size == 1 and t.shape[i + 1] != 1]
-    return ops.sum(t, axis=axes, keepdims=True) if axes else t
+    return ops.sum(backend.taken(t), axis=axes, keepdims=True) if axes else t
 
 
 def broadcast(t, shape):
@@ -187,7 +188,7 @@ def broadcast(t, shape):
     if tuple(own) == tuple(shape):
         return t
     missing = len(shape) - len(own)
-    return ops.broadcast_to(ops.reshape(t, (n, *[1] * missing, *own)), (n, *shape))
+    return ops.broadcast_to(ops.reshape(backend.taken(t), (n, *[1] * missing, *own)), (n, *shape))
 
 
 def _moved(index, shape, window):

@@ -1,6 +1,6 @@
 """Pieces whose every output has one term: element by element, a selected element, a factor of a product."""
 
-from collections.abc import Sequence
+from functools import partial, reduce
 
 from keras import ops, tree
 
@@ -38,9 +38,34 @@ def elementwise(
         kind: Word for people.
         by_channel: The coefficient as a tensor (channels,), where it is the same in every sample and at every place.
     """
+    return _elementwise(
+        partial(backend.step, function),
+        partial(backend.step, coefficient),
+        bias=bias,
+        through=bias is None if through_zero is None else through_zero,
+        bounded=bounded,
+        masked=masked,
+        head=head,
+        kind=kind,
+        by_channel=by_channel,
+        nonnegative=nonnegative,
+        unit=unit,
+    )
+
+
+def _elementwise(
+    function, coefficient, *, bias, through, kind, bounded=False, masked=False, head=False, by_channel=None, **flags
+):
+    """`elementwise` with a function x -> y and a function (x, y) -> c that take and return what is put off.
+
+    Args:
+        function, coefficient, bias, kind, bounded, masked, head, by_channel: As in `elementwise`.
+        through: c is 0 wherever y is 0.
+        **flags: Those of the slot of y.
+    """
 
     def run(record, slot):
-        x = slot.value
+        x = slot.lazy
         y = in_dtype_of(function(x), x)
         operand = ElementwiseOperand(
             name=record.name,
@@ -53,9 +78,8 @@ def elementwise(
             masks_sum=not masked,
             masks_difference=not masked,
         )
-        through = bias is None if through_zero is None else through_zero
-        output = record.slot(y, nonnegative=nonnegative, unit=unit, blocks_sum=through, blocks_difference=through)
-        return record.stage([slot], output, [operand], bias and (lambda: bias(x, y)), head)
+        output = record.slot(y, blocks_sum=through, blocks_difference=through, **flags)
+        return record.stage([slot], output, [operand], bias and (lambda: bias(*map(backend.taken, (x, y)))), head)
 
     return run
 
@@ -64,14 +88,14 @@ def affine(scale, shift, kind="normalization"):
     """Returns the piece y = scale x + shift with held scale and shift, tensors that broadcast to x."""
 
     def run(record, slot):
-        factor, offset = weights_like(scale, slot.value), weights_like(shift, slot.value)
-        piece = elementwise(
-            lambda x: x * factor if offset is None else x * factor + offset,
+        factor, offset = weights_like(scale, slot.lazy), weights_like(shift, slot.lazy)
+        piece = _elementwise(
+            lambda x: backend.multiply_rows(x, factor, 1) if offset is None else backend.moved(x, factor, offset),
             lambda x, y: factor,
             bias=None if offset is None else lambda x, y: offset,
-            through_zero=False,
+            through=False,
             kind=kind,
-            by_channel=_by_channel(factor, slot.value),
+            by_channel=_by_channel(factor, slot.lazy),
         )
         return piece(record, slot)
 
@@ -90,8 +114,8 @@ def rectifier(function, kind="relu"):
     """Returns the piece y = max(x, 0): c = [x > 0]."""
 
     def run(record, slot):
-        x = slot.value
-        y = in_dtype_of(function(x), x)
+        x = slot.lazy
+        y = in_dtype_of(backend.step(function, x), x)
         operand = ElementwiseOperand(
             name=record.name,
             kind=kind,
@@ -150,10 +174,13 @@ def choice(function, chosen, kind="selection"):
     """
 
     def constant(xs, y, live):
+        xs, y = [backend.taken(x) for x in xs], backend.taken(y)
         parts = zip(chosen(*xs, y), xs, live)
         return sum(mask * ops.cast(x, y.dtype) for mask, x, alive in parts if not alive)
 
-    return _coefficients(function, lambda xs, y, live: chosen(*xs, y), kind, constant, bounded=True)
+    return _coefficients(
+        _of_tensors(function), lambda xs, y, live: chosen(*map(backend.taken, (*xs, y))), kind, constant, bounded=True
+    )
 
 
 def gate(function=None, kind="gate"):
@@ -164,23 +191,28 @@ def gate(function=None, kind="gate"):
 
     def coefficients(xs, y, live):
         del y
-        return [_product([*xs[:k], *xs[k + 1 :]]) / sum(live) if live[k] else None for k in range(len(xs))]
+        n = ops.convert_to_tensor(sum(live), dtype=xs[0].dtype)
+        others = [[*xs[:k], *xs[k + 1 :]] for k in range(len(xs))]
+        return [backend.step(ops.divide, _product(rest), n) if alive else None for rest, alive in zip(others, live)]
 
-    return _coefficients(function or (lambda *xs: _product(xs)), coefficients, kind)
+    return _coefficients(_of_tensors(function) if function else (lambda *xs: _product(xs)), coefficients, kind)
 
 
 def _coefficients(function, coefficients, kind, constant=None, bounded=False):
-    """One coefficient for each input that is not held; `constant` is what the held ones add."""
+    """One coefficient for each input that is not held; `constant` is what the held ones add.
+
+    All functions take what is put off.
+    """
 
     def run(record, *slots):
-        xs = aligned([slot.value for slot in slots])
+        xs = aligned([slot.lazy for slot in slots])
         y, live = function(*xs), [not slot.held for slot in slots]
         alive = [k for k, one in enumerate(live) if one]
         operands = [
             ElementwiseOperand(
                 name=record.name,
                 kind=kind,
-                x=slots[k].value,
+                x=slots[k].lazy,
                 out=y,
                 multiplier=lambda k=k: _times(coefficients(xs, y, live)[k]),
                 gain=0 if bounded or all(other.unit for other in (*slots[:k], *slots[k + 1 :])) else record.gain,
@@ -225,7 +257,7 @@ def aligned(xs):
     rank = max(len(x.shape) for x in xs)
     shapes = [backend.dims(x) for x in xs]
     return [
-        x if len(shape) == rank else ops.reshape(x, (shape[0], *[1] * (rank - len(shape)), *shape[1:]))
+        x if len(shape) == rank else ops.reshape(backend.taken(x), (shape[0], *[1] * (rank - len(shape)), *shape[1:]))
         for x, shape in zip(xs, shapes)
     ]
 
@@ -234,8 +266,9 @@ def _times(coefficient):
     return lambda t, rows: backend.multiply_rows(t, coefficient, rows)
 
 
-def _product(xs: Sequence):
-    result = xs[0]
-    for x in xs[1:]:
-        result = result * x
-    return result
+def _of_tensors(function):
+    return lambda *xs: function(*map(backend.taken, xs))
+
+
+def _product(xs):
+    return reduce(partial(backend.step, ops.multiply), xs)

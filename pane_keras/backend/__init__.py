@@ -22,7 +22,7 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_depthwise,
 )
 from pane_keras.backend.tensorflow.data import batches, ends
-from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, peak, power_of_two, sum_of_rows
+from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, moved, peak, power_of_two, sum_of_rows
 from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, input_gradients
 from pane_keras.backend.tensorflow.joined import Joined
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
@@ -48,6 +48,7 @@ from pane_keras.backend.tensorflow.runtime import (
     to_tensor,
     with_sample_shape,
 )
+from pane_keras.backend.tensorflow.steps import glanced, lasting, puts_off, settled, step, taken
 
 __all__ = [
     "Geometry",
@@ -67,26 +68,33 @@ __all__ = [
     "few_warnings",
     "flip_signs",
     "gather_rows",
+    "glanced",
     "gradients_of",
     "input_gradients",
     "is_symbolic",
     "is_tensor",
     "keep_positive",
+    "lasting",
     "log2",
     "max_pool_index",
     "max_pool_transpose",
+    "moved",
     "multiply_rows",
     "multiply_transposed",
     "nonzero_mask",
     "peak",
     "power_of_two",
+    "puts_off",
     "repeat_samples",
     "scatter_rows",
+    "settled",
     "signs",
     "snapshot",
     "static_size",
+    "step",
     "sum_of_rows",
     "take_channels",
+    "taken",
     "to_tensor",
     "transpose_average_pool",
     "transpose_convolution",

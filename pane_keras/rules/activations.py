@@ -153,7 +153,7 @@ def relu_layer(layer, inputs):
     if layer.max_value is None and not layer.negative_slope and not layer.threshold:
         return pieces.rectifier(ops.relu)
     slope, threshold = float(layer.negative_slope or 0), float(layer.threshold or 0)
-    f = functools.partial(activations.relu, negative_slope=slope, max_value=layer.max_value, threshold=threshold)
+    f = _rectifier(slope, layer.max_value, threshold)
     if threshold <= 0 or slope == 0:
         return through_zero(f, nonnegative=slope == 0 and threshold >= 0)
     at_zero = -slope * threshold
@@ -193,10 +193,17 @@ def softmax_layer(layer, inputs, arguments):
     return softmax_piece(lambda x: layer.call(x, mask=mask), axis=layer.axis, kept=kept)
 
 
+@functools.cache
+def _rectifier(slope, highest, threshold):
+    """One object for layers that compute the same, so that loops made of it are compiled once."""
+    f = functools.partial(activations.relu, negative_slope=slope, max_value=highest, threshold=threshold)
+    return backend.lasting(f)
+
+
 def through_zero(f, nonnegative=False, unit=False):
     """Returns the piece of an f with f(0) = 0: c = f(x) / x, the paper's output / input."""
     flags = {"nonnegative": nonnegative, "unit": unit}
-    return elementwise(f, lambda x, y: quotient(y, x, 0), masked=True, bounded=True, kind=_name(f), **flags)
+    return elementwise(f, ratio, masked=True, bounded=True, kind=_name(f), **flags)
 
 
 def squareplus_piece(f, b):
@@ -221,6 +228,11 @@ def quotient(numerator, x, limit):
         return ops.divide_no_nan(numerator, x)  # one pass over memory instead of four
     zero = ops.equal(x, 0)
     return ops.where(zero, ops.cast(limit, x.dtype), numerator / ops.where(zero, ops.ones_like(x), x))
+
+
+def ratio(x, y):
+    """Returns y / x, and 0 where x is 0."""
+    return quotient(y, x, 0)
 
 
 def softplus_coefficient(x):

@@ -1,9 +1,12 @@
 """Layers with several inputs. For sums the sign of o' is that of the total."""
 
+from functools import partial
+
 import keras
 from keras import ops
 
-from pane_keras import pieces
+from pane_keras import backend, pieces
+from pane_keras.linear_operand import same
 from pane_keras.registry import register
 from pane_keras.single_operand import broadcast, unbroadcast
 
@@ -19,7 +22,8 @@ def average(layer, inputs):
     """y = sum of the inputs / n."""
     n = len(inputs)
     parts = [
-        (lambda x, f=f: f(x) / n, lambda rows, shape, t=t: t(rows, shape) / n) for f, t in _broadcast_parts(inputs)
+        (lambda x, f=f: f(backend.taken(x)) / n, lambda rows, shape, t=t: t(rows, shape) / n)
+        for f, t in _broadcast_parts(inputs)
     ]
     return _sum(parts, "average")
 
@@ -87,7 +91,11 @@ def difference_piece(values):
 
 def _sum(parts, kind):
     forwards = [forward for forward, _ in parts]
-    return pieces.nonnegative_sum(lambda *xs: _fold(ops.add, [f(x) for f, x in zip(forwards, xs)]), parts, kind=kind)
+
+    def total(*xs):
+        return _fold(partial(backend.step, ops.add), [f(x) for f, x in zip(forwards, xs)])
+
+    return pieces.nonnegative_sum(total, parts, kind=kind, puts_off=True)
 
 
 def _fold(function, xs):
@@ -118,7 +126,7 @@ def _broadcast_parts(inputs):
 def _broadcast_part(x, common):
     own = tuple(x.shape[1:])
     if own == common:
-        return (lambda x: x), (lambda rows, shape: rows)
+        return same, same
     return (lambda x: broadcast(x, common)), (lambda rows, shape: unbroadcast(rows, own))
 
 

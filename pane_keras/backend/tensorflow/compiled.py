@@ -9,7 +9,7 @@ KernelError = tf.errors.InvalidArgumentError
 """What a kernel inside a graph raises for numbers that it cannot take, such as an index that lies outside, and XLA for
 an operation that it cannot compile."""
 
-_for_xla = contextvars.ContextVar("for_xla", default=False)
+_for_xla = contextvars.ContextVar("for_xla", default=None)
 
 
 def compiled(function, jit=False):
@@ -29,7 +29,12 @@ def compiled(function, jit=False):
 
 def traced_for_xla():
     """Returns whether the graph that is being traced is one that XLA compiles."""
-    return _for_xla.get()
+    return bool(_for_xla.get())
+
+
+def traced_for_host():
+    """Returns whether the graph that is being traced is one of `compiled` that the host runs, kernel after kernel."""
+    return _for_xla.get() is False and tf.test.is_built_with_xla() and not tf.config.list_logical_devices("GPU")
 
 
 @contextlib.contextmanager

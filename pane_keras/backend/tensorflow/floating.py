@@ -1,6 +1,9 @@
-"""Exact powers of two, read from and written to the bits of a float."""
+"""Exact powers of two, read from and written to the bits of a float, and products rounded before they are added to."""
 
 import tensorflow as tf
+
+from pane_keras.backend.tensorflow.masking import multiply_rows
+from pane_keras.backend.tensorflow.steps import puts_off, step, taken
 
 # dtype: (integer of the same width, bits of the fraction, bias of the exponent)
 _LAYOUT = {tf.float32: (tf.int32, 23, 127), tf.float64: (tf.int64, 52, 1023)}
@@ -30,7 +33,7 @@ def binade(magnitude):
 
 def divide_rows(rows, power):
     """Returns `rows / power`, exactly, for powers of two; 0 where the power is 0."""
-    return rows * tf.math.divide_no_nan(tf.ones_like(power), power)
+    return multiply_rows(rows, tf.math.divide_no_nan(tf.ones_like(power), power), 1)
 
 
 def log2(powers):
@@ -52,9 +55,31 @@ def power_of_two(e, dtype):
 
 
 def sum_of_rows(terms):
-    """Returns the sum of terms (rows, factors): rows (n, ...) times a factor each, (n,)."""
+    """Returns the sum of terms (rows, factors): rows (n, ...), or a step put off, times a factor each, (n,)."""
     total = None
     for rows, factors in terms:
-        scaled = rows * tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1))
-        total = scaled if total is None else total + scaled
-    return total
+        scaled = multiply_rows(rows, tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1)), 1)
+        total = scaled if total is None else step(_sum, total, scaled)
+    return taken(total)
+
+
+def moved(x, factor, offset):
+    """Returns `x * factor + offset`, or a step put off, rounded after the product as well.
+
+    XLA would make one instruction of the two, with one rounding: units next to zero would have another sign than in
+    the forward pass of the model.
+    """
+    if not puts_off(x):
+        return taken(x) * factor + offset
+    return step(_moved, x, factor, offset)
+
+
+def _moved(x, factor, offset):
+    # Nothing is added to the bits of the product, which the compiler does not know: a factor may be infinite or NaN.
+    integer = _LAYOUT[x.dtype][0]
+    nothing = tf.bitcast(tf.abs(factor * 0), integer)
+    return tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(x * factor, integer), nothing), x.dtype) + offset
+
+
+def _sum(a, b):
+    return a + b

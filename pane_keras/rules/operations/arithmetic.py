@@ -17,7 +17,7 @@ def add(operation, arguments):
     """y = x1 + x2: coefficients 1; a constant is a bias."""
     constant, _ = one_live(operation, arguments)
     if constant is None:
-        return sum_piece([slot.value for slot in arguments.live], "add")
+        return sum_piece([slot.lazy for slot in arguments.live], "add")
     return _affine(arguments, 1.0, constant)
 
 

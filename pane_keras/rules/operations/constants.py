@@ -35,4 +35,4 @@ def cast(operation, arguments):
         return lambda record, _: floating(slot, record)
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(slot.value.dtype)):
         return pieces.held(arguments.function())
-    return lambda record, _: replace(slot, value=ops.cast(slot.value, operation.dtype))
+    return lambda record, _: replace(slot, lazy=ops.cast(slot.value, operation.dtype))

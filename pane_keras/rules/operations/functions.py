@@ -7,7 +7,7 @@ from keras import activations, ops
 from pane_keras import pieces
 from pane_keras.pieces import elementwise
 from pane_keras.registry import TRANSPARENT, activation_piece, register_as
-from pane_keras.rules.activations import glu_piece, quotient, relu_layer, squareplus_piece, through_zero
+from pane_keras.rules.activations import glu_piece, quotient, ratio, relu_layer, squareplus_piece, through_zero
 from pane_keras.rules.operations.arithmetic import pole
 from pane_keras.rules.operations.samples import refuse_axis
 from pane_keras.rules.softmax import log_softmax_piece, softmax_piece, sparsemax_piece
@@ -63,7 +63,7 @@ def bounded(operation, arguments):
 @register_as(*_UNBOUNDED)
 def unbounded(operation, arguments):
     """f(0) = 0: c = f(x) / x, which may be large."""
-    return elementwise(arguments.function(), lambda x, y: quotient(y, x, 0), masked=True, kind=operation.name)
+    return elementwise(arguments.function(), ratio, masked=True, kind=operation.name)
 
 
 @register_as(*_POLES)
@@ -151,7 +151,7 @@ def normalize(operation, arguments):
     """The sample's own length over `axis`, held fixed."""
     refuse_axis(operation, operation.axis, len(arguments.live[0].value.shape))
     function = arguments.function()
-    return elementwise(function, lambda x, y: quotient(y, x, 0), masked=True, kind="normalization")
+    return elementwise(function, ratio, masked=True, kind="normalization")
 
 
 @register_as("Copy", "StopGradient", "NanToNum", group=TRANSPARENT)
