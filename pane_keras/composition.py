@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from keras import ops
 
 from pane_keras import backend
@@ -76,7 +77,7 @@ class Composition:
         """Returns the block on the target's leg for weights that close the leg of the one source."""
         source = self.sources[0]
         sweep = partial(self._sweep, source, False, (self.target,), None)
-        return _carefully(sweep, weights, self._alive(weights, source, True), units)[self.target]
+        return _carefully(sweep, weights, self._alive(weights, units, source, True), units)[self.target]
 
     @property
     def work(self):
@@ -88,10 +89,7 @@ class Composition:
 
         Boolean tensor (units * batch,), the batch running fastest.
         """
-        values = self._values[self.target]
-        flat = ops.reshape(values, (-1, math.prod(values.shape[1:])))[:, units.start : units.stop]
-        alive = flat != 0 if self._blocked else ops.ones_like(flat, dtype="bool")
-        return ops.reshape(ops.transpose(alive), (-1,))
+        return self._alive_units(units, self.target, self._blocked)
 
     def picked_work(self, pull):
         """Work that a row of one unit is spared: coefficients of the first linear layer it meets are looked up."""
@@ -139,7 +137,7 @@ class Composition:
             furthest = max(furthest, *(target for _, target, _ in group))
 
     def _pulled(self, sweep, weights, units):
-        return _carefully(sweep, weights, self._alive(weights, self.target, self._blocked), units)
+        return _carefully(sweep, weights, self._alive(weights, units, self.target, self._blocked), units)
 
     def _window(self, units):
         return None if units is None else window_of(units, self._values[self.target].shape[1:])
@@ -150,8 +148,16 @@ class Composition:
             return None
         return landing(self.chains[0].operands, window)
 
-    def _alive(self, weights, slot, masked):
+    def _alive_units(self, units, slot, masked):
+        values = self._values[slot]
+        flat = ops.take(ops.reshape(values, (-1, math.prod(values.shape[1:]))), np.array(units), axis=1)
+        alive = flat != 0 if masked else ops.ones_like(flat, dtype="bool")
+        return ops.reshape(ops.transpose(alive), (-1,))
+
+    def _alive(self, weights, units, slot, masked):
         """Rows with a weight on a unit that its first stage does not make a zero excitation: (rows * batch,)."""
+        if units is not None:
+            return self._alive_units(units, slot, masked)
         weights = weights * ops.cast(self._values[slot] != 0, weights.dtype) if masked else weights
         return ops.any(ops.reshape(weights != 0, (-1, math.prod(backend.dims(weights)[2:]))), axis=-1)
 

@@ -132,7 +132,11 @@ def map_of(block, several, **words):
         several: Whether to keep the axis of the rows.
         **words: The attributes `signal`, `over` and `of`.
     """
-    parts = {name: backend.sum_of_rows(terms) for name, terms in _terms(block).items()}
+    terms = _terms(block)
+    # The terms of the negative part are those of the positive one, the second with the other sign.
+    signed = backend.sum_and_difference_of_rows(*terms.pop("positive"))
+    del terms["negative"]
+    parts = dict(zip(_SIGNED, signed)) | {name: backend.sum_of_rows(each) for name, each in terms.items()}
     return ExcitationMap(**{name: _batch_first(part, block.rows, several) for name, part in parts.items()}, **words)
 
 
@@ -189,7 +193,9 @@ def _placed(maps, window, shape):
 def _batch_first(tensor, rows, several):
     if not several:
         return tensor
-    _, *rest = backend.dims(tensor)
+    n, *rest = backend.dims(tensor)
+    if isinstance(n, int) and n == rows:
+        return tensor[None]  # of one sample: nothing moves
     return ops.swapaxes(ops.reshape(tensor, (rows, -1, *rest)), 0, 1)
 
 

@@ -22,7 +22,16 @@ from pane_keras.backend.tensorflow.convolution import (
     transpose_depthwise,
 )
 from pane_keras.backend.tensorflow.data import batches, ends
-from pane_keras.backend.tensorflow.floating import binade, divide_rows, log2, moved, peak, power_of_two, sum_of_rows
+from pane_keras.backend.tensorflow.floating import (
+    binade,
+    divide_rows,
+    log2,
+    moved,
+    peak,
+    power_of_two,
+    sum_and_difference_of_rows,
+    sum_of_rows,
+)
 from pane_keras.backend.tensorflow.gradients import any_batch, gradients_of, input_gradients
 from pane_keras.backend.tensorflow.joined import Joined
 from pane_keras.backend.tensorflow.linear import multiply_transposed, transpose_linear
@@ -92,6 +101,7 @@ __all__ = [
     "snapshot",
     "static_size",
     "step",
+    "sum_and_difference_of_rows",
     "sum_of_rows",
     "take_channels",
     "taken",

@@ -1,5 +1,7 @@
 """Exact powers of two, read from and written to the bits of a float, and products rounded before they are added to."""
 
+from functools import partial, reduce
+
 import tensorflow as tf
 
 from pane_keras.backend.tensorflow.masking import multiply_rows
@@ -56,11 +58,17 @@ def power_of_two(e, dtype):
 
 def sum_of_rows(terms):
     """Returns the sum of terms (rows, factors): rows (n, ...), or a step put off, times a factor each, (n,)."""
-    total = None
-    for rows, factors in terms:
-        scaled = multiply_rows(rows, tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1)), 1)
-        total = scaled if total is None else step(_sum, total, scaled)
-    return taken(total)
+    return taken(reduce(partial(step, _sum), [_scaled(*term) for term in terms]))
+
+
+def sum_and_difference_of_rows(first, second):
+    """Returns (first + second, first - second) of two terms as `sum_of_rows` takes them, each multiplied once."""
+    first, second = _scaled(*first), _scaled(*second)
+    return taken(step(_sum, first, second)), taken(step(_difference, first, second))
+
+
+def _scaled(rows, factors):
+    return multiply_rows(rows, tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1)), 1)
 
 
 def moved(x, factor, offset):
@@ -83,3 +91,7 @@ def _moved(x, factor, offset):
 
 def _sum(a, b):
     return a + b
+
+
+def _difference(a, b):
+    return a - b
