@@ -121,6 +121,18 @@ def test_a_zero_row_flushes_no_sibling():
     assert np.asarray(scaled.normalized(rows([[0.0]], [5000])).exponent).tolist() == [ZERO_EXPONENT]
 
 
+@DTYPES
+def test_the_peak_of_a_row_of_one_unit_is_its_entry(dtype):
+    values = np.zeros((6, 3, 2), dtype)
+    values.reshape(6, 6)[np.arange(6), [5, 0, 2, 2, 1, 4]] = [-3, 0.5, 0, 1e-30, -1, 2]
+    found = [
+        Scaled(ops.convert_to_tensor(values), 6, units=units).peak
+        for units in (None, ops.convert_to_tensor([5, 0, 2, 2, 1, 4]))
+    ]
+    assert found[1].shape == (6, 1, 1)
+    np.testing.assert_array_equal(*found)
+
+
 def halves(s, d):
     p, n, scale = scaled.half_sum_and_difference(s, d)
     return backend.sum_of_rows(p), backend.sum_of_rows(n), scale
