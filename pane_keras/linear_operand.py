@@ -195,7 +195,8 @@ class LinearOperand(Operand):
         if units is not None and self.pick is not None:
             return backend.with_sample_shape(self._picked(t, kernel, units, True), self.in_shape)
         shape = (backend.dims(t)[0], *backend.dims(self.x)[1:])
-        transpose, wanted = self.transpose or self._derived_transpose, (self.x,) if self.leaves_out else ()
+        transpose = self.transpose or self._derived_transpose
+        wanted = (backend.taken(self.x),) if self.leaves_out else ()
         return backend.with_sample_shape(transpose(t, self._for_rows(kernel, t), shape, *wanted), self.in_shape)
 
     def _derived_transpose(self, t, kernel, shape):

@@ -56,7 +56,7 @@ def linear(
         operand = LinearOperand(
             name=record.name,
             kind=kind,
-            x=slot.value,
+            x=slot.lazy,
             # With a bias, o' is no value of the model's, and only its signs are kept.
             out=linear_part if shift is None else backend.signs(linear_part),
             forward=apply,

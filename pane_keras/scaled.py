@@ -77,9 +77,9 @@ class Scaled:
         entries = ops.take_along_axis(ops.reshape(self.mantissa, (n, -1)), self.units[:, None], axis=1)
         return ops.reshape(ops.abs(entries), (n, *[1] * len(sizes)))
 
-    def grown(self, mantissa, gain, units=None):
-        """Returns the same scales with the mantissa that a stage of so many bits made of this one's."""
-        return replace(self, lazy=mantissa, growth=self.growth + gain, units=units)
+    def grown(self, lazy, gain, units=None):
+        """Returns the same scales with the mantissa, be it put off, that a stage of so many bits made of this one's."""
+        return replace(self, lazy=lazy, growth=self.growth + gain, units=units)
 
     def shares_scale(self, other):
         """Returns whether both have the same scales, known without looking at them."""

@@ -36,7 +36,7 @@ class SingleOperand(Operand):
 
     def _on(self, block, function):
         def channel(masked):
-            return lambda t: self._stepped(t, lambda mantissa: function(mantissa, masked))
+            return lambda t: self._stepped(t, lambda lazy: function(lazy, masked))
 
         return block.each(channel(self.masks_sum), channel(self.masks_difference) if block.split else None)
 

@@ -90,7 +90,7 @@ def affine(scale, shift, kind="normalization"):
     def run(record, slot):
         factor, offset = weights_like(scale, slot.lazy), weights_like(shift, slot.lazy)
         piece = _elementwise(
-            lambda x: backend.multiply_rows(x, factor, 1) if offset is None else backend.moved(x, factor, offset),
+            lambda x: backend.product(x, factor) if offset is None else backend.moved(x, factor, offset),
             lambda x, y: factor,
             bias=None if offset is None else lambda x, y: offset,
             through=False,
@@ -271,4 +271,4 @@ def _of_tensors(function):
 
 
 def _product(xs):
-    return reduce(partial(backend.step, ops.multiply), xs)
+    return reduce(backend.product, xs)

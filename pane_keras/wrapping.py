@@ -109,9 +109,10 @@ class PaneModel(keras.Model):
         """Returns what `trace(inputs).saliency(target)` returns, from one compiled function.
 
         The function is traced once for each signature of the inputs, which takes seconds; after that it is faster than
-        the eager pass. Without a GPU, XLA makes one loop of what lies between two kernels: activations and masks are
-        worked out again instead of being kept, so it takes less memory, too. No trace is kept. Rows that leave the
-        range of float32 are swept again with care, as by `trace`, but not inside a graph.
+        the eager pass. Without a GPU, XLA makes one loop of what lies between two kernels, for layers that emit a
+        million values or more: activations and masks are worked out again instead of being kept, so it takes less
+        memory, too. No trace is kept. Rows that leave the range of float32 are swept again with care, as by `trace`,
+        but not inside a graph.
 
         Args:
             inputs: As for `trace`.

@@ -29,6 +29,7 @@ from pane_keras.backend.tensorflow.floating import (
     moved,
     peak,
     power_of_two,
+    product,
     sum_and_difference_of_rows,
     sum_of_rows,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "nonzero_mask",
     "peak",
     "power_of_two",
+    "product",
     "puts_off",
     "repeat_samples",
     "scatter_rows",

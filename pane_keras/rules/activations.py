@@ -153,7 +153,7 @@ def relu_layer(layer, inputs):
     if layer.max_value is None and not layer.negative_slope and not layer.threshold:
         return pieces.rectifier(ops.relu)
     slope, threshold = float(layer.negative_slope or 0), float(layer.threshold or 0)
-    f = _rectifier(slope, layer.max_value, threshold)
+    f = _rectifier(slope, None if layer.max_value is None else float(layer.max_value), threshold)
     if threshold <= 0 or slope == 0:
         return through_zero(f, nonnegative=slope == 0 and threshold >= 0)
     at_zero = -slope * threshold

@@ -1,6 +1,6 @@
 """Layers with several inputs. For sums the sign of o' is that of the total."""
 
-from functools import partial
+from functools import partial, reduce
 
 import keras
 from keras import ops
@@ -45,7 +45,7 @@ def maximum(layer, inputs, arguments):
     """1 at the largest input, the first one on ties."""
     if arguments.hung:
         return pieces.graph(layer, inputs, arguments)
-    return pieces.choice(lambda *xs: _fold(ops.maximum, xs), first_equal, kind="maximum")
+    return pieces.choice(lambda *xs: reduce(ops.maximum, xs), first_equal, kind="maximum")
 
 
 @register(keras.layers.Minimum)
@@ -53,7 +53,7 @@ def minimum(layer, inputs, arguments):
     """1 at the smallest input, the first one on ties."""
     if arguments.hung:
         return pieces.graph(layer, inputs, arguments)
-    return pieces.choice(lambda *xs: _fold(ops.minimum, xs), first_equal, kind="minimum")
+    return pieces.choice(lambda *xs: reduce(ops.minimum, xs), first_equal, kind="minimum")
 
 
 @register(keras.layers.Concatenate)
@@ -93,16 +93,9 @@ def _sum(parts, kind):
     forwards = [forward for forward, _ in parts]
 
     def total(*xs):
-        return _fold(partial(backend.step, ops.add), [f(x) for f, x in zip(forwards, xs)])
+        return reduce(partial(backend.step, ops.add), [f(x) for f, x in zip(forwards, xs)])
 
     return pieces.nonnegative_sum(total, parts, kind=kind, puts_off=True)
-
-
-def _fold(function, xs):
-    result = xs[0]
-    for x in xs[1:]:
-        result = function(result, x)
-    return result
 
 
 def first_equal(*tensors):

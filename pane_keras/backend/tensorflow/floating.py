@@ -5,7 +5,7 @@ from functools import partial, reduce
 import tensorflow as tf
 
 from pane_keras.backend.tensorflow.masking import multiply_rows
-from pane_keras.backend.tensorflow.steps import puts_off, step, taken
+from pane_keras.backend.tensorflow.steps import Step, puts_off, step, taken
 
 # dtype: (integer of the same width, bits of the fraction, bias of the exponent)
 _LAYOUT = {tf.float32: (tf.int32, 23, 127), tf.float64: (tf.int64, 52, 1023)}
@@ -71,22 +71,36 @@ def _scaled(rows, factors):
     return multiply_rows(rows, tf.reshape(factors, [-1] + [1] * (len(rows.shape) - 1)), 1)
 
 
-def moved(x, factor, offset):
-    """Returns `x * factor + offset`, or a step put off, rounded after the product as well.
+def product(x, factor):
+    """Returns `x * factor`, or a step put off, rounded before anything is added to it, as by a kernel of its own.
 
-    XLA would make one instruction of the two, with one rounding: units next to zero would have another sign than in
-    the forward pass of the model.
+    XLA would make one instruction of a product and a sum, with one rounding: where they cancel, and next to zero, units
+    would have another sign than in the forward pass of the model.
     """
     if not puts_off(x):
-        return taken(x) * factor + offset
-    return step(_moved, x, factor, offset)
+        return taken(x) * taken(factor)
+    return step(_rounded_product, x, _like(factor, x))
 
 
-def _moved(x, factor, offset):
-    # Nothing is added to the bits of the product, which the compiler does not know: a factor may be infinite or NaN.
+def moved(x, factor, offset):
+    """Returns `x * factor + offset`, or a step put off, rounded as `product` is."""
+    return step(_sum, product(x, factor), _like(offset, x))
+
+
+def _like(value, x):
+    return value if isinstance(value, (tf.Tensor, Step)) else tf.constant(value, x.dtype)
+
+
+def _rounded_product(x, factor):
+    # The compiler knows nothing of these bits, since a factor may be infinite or NaN: they are zero.
     integer = _LAYOUT[x.dtype][0]
-    nothing = tf.bitcast(tf.abs(factor * 0), integer)
-    return tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(x * factor, integer), nothing), x.dtype) + offset
+    return _with_bits(x * factor, tf.bitcast(tf.abs(factor * 0), integer))
+
+
+@tf.custom_gradient
+def _with_bits(x, bits):
+    joined = tf.bitcast(tf.bitwise.bitwise_or(tf.bitcast(x, bits.dtype), bits), x.dtype)
+    return joined, lambda upstream: (upstream, None)
 
 
 def _sum(a, b):

@@ -6,6 +6,7 @@ XLA makes one loop of all that were put off. Everywhere else a step is taken at 
 """
 
 import math
+import types
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -16,8 +17,9 @@ from pane_keras.backend.tensorflow.compiled import traced_for_host
 # Smaller tensors stay in the caches of a core: what a loop saves on them does not pay for compiling it.
 _SMALLEST = 2**20
 
-# A result of more tensors of its own size is written down rather than worked out again wherever it is read.
-_MOST_READ = 2
+# A result of more tensors of its own size, or of more steps, is written down rather than worked out again wherever it
+# is read: along a chain of sums the one would add up, and where a step reads two that read one the other doubles.
+_MOST_READ, _MOST_STEPS = 2, 100
 
 
 class Step:
@@ -30,20 +32,22 @@ class Step:
 
     Attributes:
         shape: Static shape of the result, that of the first input.
+        size: Number of steps that are worked out for it.
         reads: Ids of the tensors of the result's size that are read for it.
     """
 
     def __init__(self, function: Callable, inputs: tuple, dtype):
-        self.function, self.inputs, self.dtype = function, inputs, dtype
+        self.function, self.inputs, self.dtype = function, tuple(map(_bounded, inputs)), dtype
         self.shape = inputs[0].shape
-        self.reads = frozenset().union(*(_reads(each, self.shape) for each in inputs))
+        self.size = 1 + sum(each.size for each in self.inputs if isinstance(each, Step) and not each.read_back)
+        self.reads = frozenset().union(*(_reads(each, self.shape) for each in self.inputs))
         self.written = False
         self._result = None
 
     @property
     def read_back(self):
-        """Whether others read the result from memory: it is there, and working it out reads more than that."""
-        return self.written and len(self.reads) > 1
+        """Whether others read the result from memory: it is there, and working it out takes more than that."""
+        return self.written and (len(self.reads) > 1 or self.size > _MOST_STEPS)
 
     def result(self):
         """Returns the tensor, made by one loop."""
@@ -86,6 +90,12 @@ def settled(value):
     return taken(value) if isinstance(value, Step) and len(value.reads) > _MOST_READ else value
 
 
+def _bounded(value):
+    if isinstance(value, Step) and value.size > _MOST_STEPS:
+        taken(value)
+    return value
+
+
 def puts_off(value):
     """Returns whether steps on a tensor, or on a `Step`, are put off here."""
     if not traced_for_host():
@@ -103,8 +113,10 @@ def lasting(function):
 def _lasts(function):
     if getattr(function, "lasts", False):
         return True
-    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "<>")
-    return module.split(".")[0] in ("keras", "pane_keras") and "<" not in name
+    # A method or a closure may compute something else next time.
+    if not isinstance(function, types.FunctionType) or function.__closure__:
+        return False
+    return (function.__module__ or "").split(".")[0] in ("keras", "pane_keras") and "<" not in function.__qualname__
 
 
 def _broadcasts(value, shape):

@@ -116,7 +116,7 @@ def one_live(operation, arguments):
     sides = [arguments.get("x1"), arguments.get("x2")]
     live = list(map(is_live, sides))
     if all(live):
-        _refuse_ranks(operation, [side.value for side in sides])
+        _refuse_ranks(operation, [side.lazy for side in sides])
         return None, True
     x = sides[live.index(True)].value
     return _constant(operation, sides[live.index(False)], x), live[0]
