@@ -39,7 +39,7 @@ class Step:
     def __init__(self, function: Callable, inputs: tuple, dtype):
         self.function, self.inputs, self.dtype = function, tuple(map(_bounded, inputs)), dtype
         self.shape = inputs[0].shape
-        self.size = 1 + sum(each.size for each in self.inputs if isinstance(each, Step) and not each.read_back)
+        self.size: int = 1 + sum(each.size for each in self.inputs if isinstance(each, Step) and not each.read_back)
         self.reads = frozenset().union(*(_reads(each, self.shape) for each in self.inputs))
         self.written = False
         self._result = None
