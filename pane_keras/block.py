@@ -50,15 +50,17 @@ class Block(NamedTuple):
 def closing(weights, room=BITS, units=None):
     """Returns the block that closes a leg with `weights`, a tensor (rows, batch, *shape).
 
-    Its rows are normalised before they may have changed by more than `room` bits. Where each of them selects one unit,
-    `units` are their flat indices, (rows,).
+    Its rows are normalised before they may have changed by more than `room` bits. Where each of them selects one unit
+    with a weight of 1, `units` are their flat indices, (rows,).
 
     A unit excites itself positively, so P = weights, N = 0 and S = D = weights. Weights on several units are the
     linear combination of the units' rows.
     """
     rows, batch, *shape = backend.dims(weights)
     units = None if units is None else ops.repeat(ops.convert_to_tensor(units), batch)
-    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=BITS, room=room, units=units)
+    # One weight of 1 is as large as normalised rows are.
+    growth = BITS if units is None else 0
+    start = Scaled(ops.reshape(weights, (-1, *shape)), rows, growth=growth, room=room, units=units)
     return Block(start, start)
 
 

@@ -71,11 +71,7 @@ class Scaled:
     @cached_property
     def peak(self):
         """The largest magnitude of each row, (n, 1, ...)."""
-        if self.units is None:
-            return backend.peak(self.mantissa)
-        n, *sizes = backend.dims(self.mantissa)
-        entries = ops.take_along_axis(ops.reshape(self.mantissa, (n, -1)), self.units[:, None], axis=1)
-        return ops.reshape(ops.abs(entries), (n, *[1] * len(sizes)))
+        return backend.peak(self.mantissa)
 
     def grown(self, lazy, gain, units=None):
         """Returns the same scales with the mantissa, be it put off, that a stage of so many bits made of this one's."""

@@ -11,14 +11,19 @@ from keras import ops
 from pane_keras import backend
 from pane_keras.factors import Factor, axes_of, kronecker, spread
 from pane_keras.operand import Operand
-from pane_keras.scaled import with_room
+from pane_keras.scaled import BITS, with_room
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleOperand(Operand):
-    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D."""
+    """One term for each output: the sign of a sum of one term is that term's sign, so E- = 0 and S = D.
+
+    Attributes:
+        binary: Every coefficient is 0 or 1, so a row of one unit stays as large as it is, or is gone.
+    """
 
     single: bool = True
+    binary: bool = False
 
     def pull(self, block):
         pull, mask = self._puller(), self._shared_mask(block)
@@ -42,7 +47,9 @@ class SingleOperand(Operand):
 
     def _stepped(self, t, function):
         t = with_room(t, self.gain)
-        return t.grown(function(t.lazy), self.gain, t.units if self.keeps_units else None)
+        # A row of one unit starts normalised, and a slope may be tiny: before the next stage it is normalised again.
+        gain = self.gain if t.units is None or self.binary else BITS
+        return t.grown(function(t.lazy), gain, t.units if self.keeps_units else None)
 
     @abstractmethod
     def _puller(self):

@@ -122,6 +122,7 @@ def rectifier(function, kind="relu"):
             x=x,
             out=y,
             multiplier=lambda: lambda t, rows: backend.keep_positive(t, y, rows),
+            binary=True,
             masks_sum=False,
             masks_difference=False,
         )

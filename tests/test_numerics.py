@@ -8,6 +8,7 @@ from keras import layers, ops
 
 import pane_keras
 from pane_keras import backend, scaled
+from pane_keras.block import closing
 from pane_keras.scaled import ZERO_EXPONENT, Scaled
 from pane_keras.testing import channels, dense_network, true_values
 
@@ -119,18 +120,6 @@ def test_a_zero_row_flushes_no_sibling():
         terms = [scaled.normalized(Scaled(t.mantissa, t.rows, t.base, t.powers, growth=126)) for t in terms]
         assert same(fractions(scaled.add(terms)), fractions(small))
     assert np.asarray(scaled.normalized(rows([[0.0]], [5000])).exponent).tolist() == [ZERO_EXPONENT]
-
-
-@DTYPES
-def test_the_peak_of_a_row_of_one_unit_is_its_entry(dtype):
-    values = np.zeros((6, 3, 2), dtype)
-    values.reshape(6, 6)[np.arange(6), [5, 0, 2, 2, 1, 4]] = [-3, 0.5, 0, 1e-30, -1, 2]
-    found = [
-        Scaled(ops.convert_to_tensor(values), 6, units=units).peak
-        for units in (None, ops.convert_to_tensor([5, 0, 2, 2, 1, 4]))
-    ]
-    assert found[1].shape == (6, 1, 1)
-    np.testing.assert_array_equal(*found)
 
 
 def halves(s, d):
@@ -416,3 +405,18 @@ def test_maps_of_a_deep_network_at_a_black_picture():
     maps = pane_keras.wrap(model).trace(np.zeros((1, 4, 4, 2), "float32")).saliency(0)
     for part in (maps.positive, maps.negative, maps.sum, maps.log2_scale, maps.sum_log2_scale):
         assert not np.asarray(part).any()
+
+
+def test_rows_of_one_unit_are_normalised_until_a_slope_changes_them():
+    """A rectifier leaves the entry or takes it; behind any other activation rows are normalised again."""
+    x = keras.Input((4,))
+    tiny = layers.Activation("silu", name="tiny")(layers.Dense(4, name="below")(x))
+    model = keras.Model(x, layers.ReLU(name="last")(layers.Dense(3, name="above")(tiny)))
+    trace = pane_keras.wrap(model).trace(-80 * np.ones((1, 4), "float32"))
+    weights = ops.one_hot(ops.convert_to_tensor([2]), 4)[:, None]
+    (silu,) = trace.between("below", "tiny").composition().operands
+    start = closing(weights, units=[2])
+    assert scaled.normalized(start.sum) is start.sum
+    assert silu.pull(start).sum.growth >= scaled.BITS
+    (relu,) = (o for o in trace.between("tiny", "last").composition().operands if o.kind == "relu")
+    assert relu.pull(closing(weights[..., :3], units=[2])).sum.growth == 0
